@@ -1,0 +1,61 @@
+# The commands of this project. Each makes its environment if it is missing; a second call starts at once.
+PYTHON ?= python3
+VENV ?= .venv
+ACCEL ?= cpu
+DATA ?= shop
+QUICKSTART_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+EXTRA_cpu :=
+EXTRA_cuda := cuda
+EXTRA_tpu := tpu
+PINS := pyproject.toml constraints.txt
+
+.PHONY: setup quickstart test test-all lint format bench clean
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/.core-$(ACCEL)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one with: make setup PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core-$(ACCEL): $(PINS) | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.$(if $(EXTRA_$(ACCEL)),[$(EXTRA_$(ACCEL))])'
+	@touch $@
+
+$(VENV)/.tfds: $(PINS) $(VENV)/.core-$(ACCEL)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[tfds]'
+	@touch $@
+
+$(VENV)/.test: $(PINS) $(VENV)/.core-$(ACCEL)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	@touch $@
+
+# CIFAR-10 comes through TFDS unless a local folder is named by KMM_DATA_DIR.
+quickstart: $(VENV)/.core-$(ACCEL) $(if $(filter cifar10,$(DATA)),$(if $(KMM_DATA_DIR),,$(VENV)/.tfds))
+	$(BIN)/kmm quickstart --data $(DATA) $(QUICKSTART_ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+test-all: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not bench' $(PYTEST_ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test
+	$(BIN)/python -m tools.bench
+
+clean:
+	rm -rf .cache dist build
