@@ -1,0 +1,48 @@
+"""The captioning loss: each token predicted from the ones before it and the image.
+
+B batch, T positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def caption_targets(
+    ids_BT: Int[Array, "B T"], *, never: Sequence[int]
+) -> tuple[Int[Array, "B T-1"], Bool[Array, "B T-1"]]:
+    """What position t must predict, the token at t + 1, and whether it counts.
+
+    Args:
+        ids_BT: ``[BOS] [STYLE] text [EOS] [PAD]...``.
+        never: ids that are no targets: padding, and the style tokens, which are given and never
+            predicted (slide 3.2).
+    """
+    target_BT = ids_BT[:, 1:]
+    return target_BT, jnp.isin(target_BT, jnp.asarray(never), invert=True)
+
+
+def captioning_loss(
+    logits_BTV: Float[Array, "B T V"], ids_BT: Int[Array, "B T"], *, never: Sequence[int]
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Mean over all target tokens of the batch of -log P(token | tokens before it, image).
+
+    CoCa, equation 3 and slide 3.2; ``logits_BTV[:, t]`` must come from tokens up to and including
+    position t.
+
+    Returns:
+        The loss, and the share of target tokens that score highest.
+    """
+    target_BT, counts_BT = caption_targets(ids_BT, never=never)
+    logits_BTV = logits_BTV[:, :-1].astype(jnp.float32)
+    own_BT = jnp.take_along_axis(logits_BTV, target_BT[..., None], axis=-1)[..., 0]
+    loss_BT = jax.nn.logsumexp(logits_BTV, axis=-1) - own_BT
+    tokens = jnp.maximum(counts_BT.sum(), 1)
+    hits_BT = (logits_BTV.argmax(axis=-1) == target_BT) & counts_BT
+    return jnp.where(counts_BT, loss_BT, 0).sum() / tokens, {
+        "token_accuracy": hits_BT.sum() / tokens
+    }

@@ -1,0 +1,1 @@
+"""Flax NNX models: a folder per family; `registry` lists them."""

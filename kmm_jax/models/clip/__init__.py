@@ -1,0 +1,1 @@
+"""CLIP: two towers, one contrastive loss."""

@@ -1,0 +1,90 @@
+"""CLIP: an image tower and a text tower with one contrastive space (arXiv 2103.00020).
+
+B batch, T text positions, D width, E embedding.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, Num
+
+from kmm_jax.models.clip.config import CLIPConfig, TextTowerConfig
+from kmm_jax.models.text import TokenEmbedding, unit
+from kmm_jax.models.transformer import Layer, Stack
+from kmm_jax.models.vision import VisionTransformer
+
+
+class TextTower(nnx.Module):
+    """A causal Transformer read at its end-of-text token."""
+
+    def __init__(self, config: TextTowerConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.config = config
+        self.embedding = TokenEmbedding(
+            config.vocabulary, config.length, config.width, dtype=dtype, rngs=rngs
+        )
+        self.blocks = Stack(
+            lambda rngs: Layer(
+                config.width,
+                config.heads,
+                config.hidden,
+                activation=config.activation,
+                norm_epsilon=config.norm_epsilon,
+                dtype=dtype,
+                rngs=rngs,
+            ),
+            config.depth,
+            remat=config.remat,
+            rngs=rngs,
+        )
+        self.norm = nnx.LayerNorm(config.width, epsilon=config.norm_epsilon, dtype=dtype, rngs=rngs)
+
+    def __call__(self, ids_BT: Int[Array, "B T"]) -> Float[Array, "B D"]:
+        """The vector at the end of each text.
+
+        Padding comes after it and attention is causal, so no mask is needed.
+        """
+        x_BTD = self.norm(self.blocks(self.embedding(ids_BT), causal=True))
+        if self.config.pooling == "argmax":
+            end_B = jnp.argmax(ids_BT, axis=1)
+        else:
+            end_B = jnp.argmax(ids_BT == self.config.eos_id, axis=1)
+        return x_BTD[jnp.arange(len(end_B)), end_B]
+
+
+class CLIP(nnx.Module):
+    """Two towers, two projections, one learned temperature."""
+
+    def __init__(self, config: CLIPConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        dtype = jnp.dtype(config.dtype)
+        self.vision = VisionTransformer(config.vision, dtype=dtype, rngs=rngs)
+        self.text = TextTower(config.text, dtype=dtype, rngs=rngs)
+
+        def projection(inputs: int) -> nnx.Linear:
+            return nnx.Linear(inputs, config.embedding, use_bias=False, dtype=dtype, rngs=rngs)
+
+        if not config.vision.class_token:
+            raise ValueError(
+                "a CLIP image tower is read at its class token: set vision.class_token"
+            )
+        self.image_projection = projection(config.vision.width)
+        self.text_projection = projection(config.text.width)
+        self.log_scale = nnx.Param(jnp.asarray(-math.log(config.temperature), jnp.float32))
+
+    @property
+    def logit_scale(self) -> Float[Array, ""]:
+        """1 / temperature, at most 100 (section 2.5)."""
+        return jnp.exp(jnp.minimum(self.log_scale[...], math.log(100.0)))
+
+    def encode_image(self, image_BHWC: Num[Array, "B H W 3"]) -> Float[Array, "B E"]:
+        """Unit vectors of images."""
+        _, class_BD = self.vision(image_BHWC)
+        assert class_BD is not None  # __init__ saw to the class token
+        return unit(self.image_projection(class_BD))
+
+    def encode_text(self, ids_BT: Int[Array, "B T"]) -> Float[Array, "B E"]:
+        """Unit vectors of texts."""
+        return unit(self.text_projection(self.text(ids_BT)))

@@ -1,0 +1,1 @@
+"""CoCa and Prompt-CoCa: contrastive captioners."""

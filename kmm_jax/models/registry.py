@@ -1,0 +1,83 @@
+"""Every model family and preset by name, and model configurations to JSON and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kmm_jax.errors import ConfigError, nearest
+from kmm_jax.models.clip.config import PRESETS as CLIP_PRESETS
+from kmm_jax.models.clip.config import CLIPConfig
+from kmm_jax.models.coca.config import PRESETS as COCA_PRESETS
+from kmm_jax.models.coca.config import CoCaConfig
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+ModelConfig = CLIPConfig | CoCaConfig
+
+# Family -> (configuration, where its module is defined); modules are imported when one is built.
+_FAMILIES: dict[str, tuple[type, str]] = {
+    "clip": (CLIPConfig, "kmm_jax.models.clip.modeling:CLIP"),
+    "coca": (CoCaConfig, "kmm_jax.models.coca.modeling:CoCa"),
+}
+
+PRESETS: dict[str, Callable[..., ModelConfig]] = {**CLIP_PRESETS, **COCA_PRESETS}
+
+
+def preset(name: str, **changes: Any) -> ModelConfig:
+    """The configuration called ``name``, built with ``changes`` (e.g. ``vocabulary=8000``).
+
+    Raises:
+        ConfigError: no such preset.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"no model preset {name!r}{nearest(name, PRESETS)}")
+    return PRESETS[name](**changes)
+
+
+def family(config: ModelConfig) -> str:
+    """The family a configuration belongs to, ``"coca"`` for one."""
+    return next(name for name, (kind, _) in _FAMILIES.items() if isinstance(config, kind))
+
+
+def build(config: ModelConfig, *, rngs: nnx.Rngs) -> nnx.Module:
+    """The model of ``config`` with fresh parameters; under ``nnx.eval_shape`` only their shapes."""
+    module, _, name = _FAMILIES[family(config)][1].partition(":")
+    return getattr(importlib.import_module(module), name)(config, rngs=rngs)
+
+
+def to_json(config: ModelConfig) -> dict[str, Any]:
+    """A configuration as plain JSON values, its family under ``"family"``."""
+    return {"family": family(config), **dataclasses.asdict(config)}
+
+
+def from_json(values: dict[str, Any]) -> ModelConfig:
+    """The inverse of ``to_json``.
+
+    Raises:
+        ConfigError: an unknown family or field, or a missing field.
+    """
+    values = dict(values)
+    name = str(values.pop("family", ""))
+    if name not in _FAMILIES:
+        raise ConfigError(f"no model family {name!r}{nearest(name, _FAMILIES)}")
+    return _from_json(_FAMILIES[name][0], values)
+
+
+def _from_json(kind: Any, values: Any) -> Any:
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        unknown = sorted(set(values) - set(hints))
+        if unknown:
+            raise ConfigError(
+                f"{kind.__name__} has no field {unknown[0]!r}{nearest(unknown[0], hints)}"
+            )
+        try:
+            return kind(**{key: _from_json(hints[key], value) for key, value in values.items()})
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{kind.__name__}: {error}") from error
+    return tuple(values) if isinstance(values, list) else values

@@ -1,0 +1,42 @@
+"""What a preset is, in numbers: parameters as its paper counts them, and FLOPs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+from flax import nnx
+
+from kmm_jax.models import registry
+from kmm_jax.models.coca.config import CoCaConfig
+from kmm_jax.models.flops import forward_flops_total
+from kmm_jax.models.registry import ModelConfig
+
+
+def parameters(module: Any) -> int:
+    """Number of parameters of a module, real or abstract."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.as_pure(nnx.state(module))))
+
+
+def summarise(config: ModelConfig) -> dict[str, Any]:
+    """Parameters by part and forward FLOPs of one example; nothing is allocated.
+
+    For CoCa ``image`` and ``text`` count as table 1 of its paper does: the encoder, and the decoder
+    with its embeddings, without poolers and projections; ``paper_total`` is their sum. ``total``
+    counts everything.
+    """
+    module: Any = nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
+    image, text = parameters(module.vision), parameters(module.text)
+    if not isinstance(config, CoCaConfig):  # CLIP's papers count each projection to its tower
+        image += parameters(module.image_projection)
+        text += parameters(module.text_projection)
+    return {
+        "family": registry.family(config),
+        "image_size": config.vision.image_size,
+        "image": image,
+        "text": text,
+        "paper_total": image + text,
+        "total": parameters(module),
+        "flops": forward_flops_total(config),
+    }

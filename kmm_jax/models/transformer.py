@@ -1,0 +1,215 @@
+"""Transformer layers, stacked and scanned.
+
+B batch, T positions, S context positions, D width, H heads, K head width, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from kmm_jax.models.attention import Attention
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # OpenAI's CLIP
+}
+
+
+class KeyValue(NamedTuple):
+    """Projected keys and values; in a stack each has a leading layer dimension."""
+
+    key: Float[Array, "B S H K"]
+    value: Float[Array, "B S H K"]
+
+
+class MLP(nnx.Module):
+    """Two linear layers with an activation between."""
+
+    def __init__(
+        self, width: int, hidden: int, *, activation: str, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        init = nnx.initializers.xavier_uniform()
+        self.activation = activation
+        self.up = nnx.Linear(width, hidden, dtype=dtype, kernel_init=init, rngs=rngs)
+        self.down = nnx.Linear(hidden, width, dtype=dtype, kernel_init=init, rngs=rngs)
+
+    def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Applied to each position alone."""
+        return self.down(ACTIVATIONS[self.activation](self.up(x_BTD)))
+
+
+class Layer(nnx.Module):
+    """A pre-norm layer: self-attention, cross-attention where there is a context, one FFN."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        *,
+        cross: bool = False,
+        activation: str = "gelu",
+        norm_epsilon: float = 1e-6,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        def norm() -> nnx.LayerNorm:
+            return nnx.LayerNorm(width, epsilon=norm_epsilon, dtype=dtype, rngs=rngs)
+
+        self.attention_norm = norm()
+        self.attention = Attention(width, heads, dtype=dtype, rngs=rngs)
+        if cross:
+            self.cross_norm = norm()
+            self.cross_attention = Attention(width, heads, dtype=dtype, rngs=rngs)
+        self.mlp_norm = norm()
+        self.mlp = MLP(width, hidden, activation=activation, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        x_BTD: Float[Array, "B T D"],
+        context_BSD: Float[Array, "B S D"] | None = None,
+        *,
+        causal: bool = False,
+        mask: Bool[Array, "B #H #T T"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """One layer over a whole sequence."""
+        x_BTD += self.attention(self.attention_norm(x_BTD), causal=causal, mask=mask)
+        if context_BSD is not None:
+            x_BTD += self.cross_attention(self.cross_norm(x_BTD), context_BSD)
+        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+
+    def step(
+        self,
+        x_B1D: Float[Array, "B 1 D"],
+        cache: KeyValue,
+        position: Array,
+        context: KeyValue | None = None,
+    ) -> tuple[Float[Array, "B 1 D"], KeyValue]:
+        """One layer over one new position; keys and values of the earlier ones come cached."""
+        h_B1D = self.attention_norm(x_B1D)
+        k_B1HK, v_B1HK = self.attention.project_context(h_B1D)
+        cache = KeyValue(
+            jax.lax.dynamic_update_slice_in_dim(
+                cache.key, k_B1HK.astype(cache.key.dtype), position, axis=1
+            ),
+            jax.lax.dynamic_update_slice_in_dim(
+                cache.value, v_B1HK.astype(cache.value.dtype), position, axis=1
+            ),
+        )
+        mask = (jnp.arange(cache.key.shape[1]) <= position)[None, None, None, :]
+        x_B1D += self.attention.attend_projected(
+            h_B1D, *cache, mask=jnp.broadcast_to(mask, (x_B1D.shape[0], *mask.shape[1:]))
+        )
+        if context is not None:
+            x_B1D += self.cross_attention.attend_projected(self.cross_norm(x_B1D), *context)
+        return x_B1D + self.mlp(self.mlp_norm(x_B1D)), cache
+
+
+class Stack(nnx.Module):
+    """``depth`` equal layers whose parameters carry a leading layer dimension.
+
+    One layer is traced and compiled, whatever the depth, and the parameter tree stays small: host
+    time a step and compile time do not grow with depth.
+
+    Args:
+        make: builds one layer from its ``nnx.Rngs``.
+        depth: number of layers, at least 1.
+        remat: ``"none"`` keeps activations, ``"full"`` recomputes each layer in the backward pass,
+            any other name is a policy of ``jax.checkpoint_policies``.
+    """
+
+    def __init__(
+        self, make: Callable[[nnx.Rngs], Layer], depth: int, *, remat: str, rngs: nnx.Rngs
+    ):
+        self.remat = remat
+        self.depth = depth
+
+        @nnx.split_rngs(splits=depth)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def make_all(rngs: nnx.Rngs) -> Layer:
+            return make(rngs)
+
+        self.layers = make_all(rngs)
+
+    def _scan(self, body: Callable[..., Any], carry: Any, per_layer: Any = None) -> Any:
+        graphdef, state = nnx.split(self.layers)
+
+        def merged(carry: Any, layer: Any) -> Any:
+            parameters, inputs = layer
+            return body(nnx.merge(graphdef, parameters), carry, inputs)
+
+        return jax.lax.scan(
+            rematerialised(merged, self.remat), carry, (nnx.as_pure(state), per_layer)
+        )
+
+    def __call__(
+        self,
+        x_BTD: Float[Array, "B T D"],
+        context_BSD: Float[Array, "B S D"] | None = None,
+        *,
+        causal: bool = False,
+        mask: Bool[Array, "B #H #T T"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """All layers over a whole sequence."""
+
+        def body(layer: Layer, x_BTD: Array, _: None) -> tuple[Array, None]:
+            return layer(x_BTD, context_BSD, causal=causal, mask=mask), None
+
+        return self._scan(body, x_BTD)[0]
+
+    def empty_cache(self, batch: int, length: int) -> KeyValue:
+        """Zeros for ``length`` positions of every layer: (L, B, length, H, K)."""
+        query = self.layers.attention.query
+        shape = (self.depth, batch, length, self.layers.attention.heads, -1)
+        zeros = jnp.zeros((self.depth, batch, length, query.out_features), query.dtype)
+        return KeyValue(zeros.reshape(shape), zeros.reshape(shape))
+
+    def project_context(self, context_BSD: Float[Array, "B S D"]) -> KeyValue:
+        """Cross-attention keys and values of every layer, computed once before decoding."""
+
+        def body(layer: Layer, carry: None, _: None) -> tuple[None, KeyValue]:
+            return carry, KeyValue(*layer.cross_attention.project_context(context_BSD))
+
+        return self._scan(body, None)[1]
+
+    def step(
+        self,
+        x_B1D: Float[Array, "B 1 D"],
+        cache: KeyValue,
+        position: Array,
+        context: KeyValue | None = None,
+    ) -> tuple[Float[Array, "B 1 D"], KeyValue]:
+        """All layers over one new position; returns the output and the longer cache."""
+
+        def body(layer: Layer, x_B1D: Array, inputs: Any) -> tuple[Array, KeyValue]:
+            cache, context = inputs
+            return layer.step(x_B1D, cache, position, context)
+
+        return self._scan(body, x_B1D, (cache, context))
+
+
+def rematerialised(function: Callable[..., Any], policy: str) -> Callable[..., Any]:
+    """``function`` under the rematerialisation policy of that name.
+
+    Raises:
+        ValueError: there is no such policy.
+    """
+    if policy == "none":
+        return function
+    if policy == "full":
+        return jax.checkpoint(function, prevent_cse=False)
+    if not hasattr(jax.checkpoint_policies, policy):
+        names = [name for name in dir(jax.checkpoint_policies) if not name.startswith("_")]
+        raise ValueError(f"no remat policy {policy!r}; valid: none, full, {', '.join(names)}")
+    return jax.checkpoint(
+        function, prevent_cse=False, policy=getattr(jax.checkpoint_policies, policy)
+    )

@@ -1,0 +1,151 @@
+"""The Vision Transformer every image encoder here is made of (arXiv 2010.11929).
+
+B batch, N patches, P patch side, D width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Num
+
+from kmm_jax.models.transformer import Activation, Layer, Stack
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """A Vision Transformer.
+
+    Attributes:
+        image_size: side of the square input, pixels; a multiple of ``patch_size``.
+        class_token: put a learned token before the patches.
+        pre_norm: a LayerNorm before the first layer and no bias in the patch projection, as in
+            OpenAI's CLIP.
+        mean, std: per channel, of pixels scaled to [0, 1].
+        remat: see ``Stack``.
+    """
+
+    image_size: int
+    patch_size: int
+    width: int
+    depth: int
+    heads: int
+    hidden: int
+    class_token: bool = False
+    pre_norm: bool = False
+    activation: Activation = "gelu"
+    norm_epsilon: float = 1e-6
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    remat: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
+
+    @property
+    def patches(self) -> int:
+        """Number of patches N."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+class VisionTransformer(nnx.Module):
+    """Pixels to one vector a patch, and one for the class token where there is one."""
+
+    def __init__(self, config: VisionConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.config = config
+        self.dtype = dtype
+        width = config.width
+        self.patch_embedding = nnx.Linear(
+            3 * config.patch_size**2, width, use_bias=not config.pre_norm, dtype=dtype, rngs=rngs
+        )
+        positions = config.patches + config.class_token
+        normal = nnx.initializers.normal(0.02)
+        self.positions = nnx.Param(normal(rngs.params(), (positions, width)))
+        if config.class_token:
+            self.class_embedding = nnx.Param(normal(rngs.params(), (width,)))
+        if config.pre_norm:
+            self.pre_norm = nnx.LayerNorm(
+                width, epsilon=config.norm_epsilon, dtype=dtype, rngs=rngs
+            )
+        self.blocks = Stack(
+            lambda rngs: Layer(
+                width,
+                config.heads,
+                config.hidden,
+                activation=config.activation,
+                norm_epsilon=config.norm_epsilon,
+                dtype=dtype,
+                rngs=rngs,
+            ),
+            config.depth,
+            remat=config.remat,
+            rngs=rngs,
+        )
+        self.norm = nnx.LayerNorm(width, epsilon=config.norm_epsilon, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, image_BHWC: Num[Array, "B H W 3"]
+    ) -> tuple[Float[Array, "B N D"], Float[Array, "B D"] | None]:
+        """Patch vectors and the class token's (None without one), both normalised.
+
+        ``image_BHWC`` is uint8, or float already scaled to [0, 1].
+        """
+        x_BND = self.patch_embedding(patchify(self._normalised(image_BHWC), self.config.patch_size))
+        if self.config.class_token:
+            class_B1D = jnp.broadcast_to(
+                self.class_embedding[...].astype(self.dtype), (x_BND.shape[0], 1, x_BND.shape[2])
+            )
+            x_BND = jnp.concatenate([class_B1D, x_BND], axis=1)
+        x_BND += self.positions[...].astype(self.dtype)
+        if self.config.pre_norm:
+            x_BND = self.pre_norm(x_BND)
+        x_BND = self.norm(self.blocks(x_BND))
+        if self.config.class_token:
+            return x_BND[:, 1:], x_BND[:, 0]
+        return x_BND, None
+
+    def _normalised(self, image_BHWC: Array) -> Array:
+        size = self.config.image_size
+        if image_BHWC.shape[1:] != (size, size, 3):
+            raise ValueError(
+                f"images of shape {image_BHWC.shape[1:]} given to a model of ({size}, {size}, 3)"
+            )
+        pixels = image_BHWC.astype(jnp.float32)
+        if image_BHWC.dtype == jnp.uint8:
+            pixels /= 255
+        mean, std = jnp.asarray(self.config.mean), jnp.asarray(self.config.std)
+        return ((pixels - mean) / std).astype(self.dtype)
+
+
+def patchify(image_BHWC: Num[Array, "B H W C"], patch: int) -> Num[Array, "B N PPC"]:
+    """Cut images into flat patches, rows first; channels run fastest within a patch."""
+    batch, height, width, channels = image_BHWC.shape
+    x = image_BHWC.reshape(batch, height // patch, patch, width // patch, patch, channels)
+    return x.swapaxes(2, 3).reshape(batch, -1, patch * patch * channels)
+
+
+def resize_positions(
+    positions_ND: Float[Array, "N D"], patches: int, *, class_token: bool
+) -> Float[Array, "M D"]:
+    """Position embeddings for another number of patches, by bicubic interpolation of their grid.
+
+    This is how a model trained at 288 px goes on at 576 px (CoCa, section 4.1). The class token's
+    position, which comes first, is kept.
+
+    Raises:
+        ValueError: either number of patches is not a square.
+    """
+    first, grid_ND = positions_ND[: int(class_token)], positions_ND[int(class_token) :]
+    old, new = math.isqrt(len(grid_ND)), math.isqrt(patches)
+    if old**2 != len(grid_ND) or new**2 != patches:
+        raise ValueError(f"cannot resize a grid of {len(grid_ND)} positions to {patches}")
+    grid = grid_ND.reshape(old, old, -1)
+    grid = jax.image.resize(grid, (new, new, grid.shape[-1]), method="bicubic")
+    return jnp.concatenate([first, grid.reshape(patches, -1).astype(positions_ND.dtype)])

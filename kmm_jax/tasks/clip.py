@@ -1,0 +1,56 @@
+"""CLIP: the contrastive loss alone (arXiv 2103.00020)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+
+from kmm_jax.losses.contrastive import contrastive_loss
+from kmm_jax.models.clip.config import CLIPConfig
+from kmm_jax.models.clip.modeling import CLIP
+from kmm_jax.models.flops import forward_flops_total
+from kmm_jax.models.partition import RULES, Rule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CLIPTask:
+    """Train a CLIP."""
+
+    model: CLIPConfig
+    sharding_rules: tuple[Rule, ...] = RULES
+
+    def init(self, key: jax.Array) -> nnx.Module:
+        """The model with fresh parameters."""
+        return CLIP(self.model, rngs=nnx.Rngs(key))
+
+    def loss(
+        self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array, mesh: Mesh
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Half the sum of both directions, as CLIP has it; ``key`` is unused."""
+        both, metrics = contrastive_loss(
+            module.encode_image(batch["image"]),
+            module.encode_text(batch["text"]),
+            module.logit_scale,
+            mesh=mesh,
+        )
+        return both / 2, {
+            "contrastive_loss": both / 2,
+            "logit_scale": module.logit_scale,
+            **metrics,
+        }
+
+    def functions(self) -> dict[str, Callable[[Any, Mapping[str, jax.Array]], Any]]:
+        """What evaluators call: unit vectors of a batch's images, and of its texts."""
+        return {
+            "encode_image": lambda module, batch: module.encode_image(batch["image"]),
+            "encode_text": lambda module, batch: module.encode_text(batch["text"]),
+        }
+
+    def flops_per_example(self) -> float:
+        """Forward operations of one image with one text."""
+        return forward_flops_total(self.model)

@@ -1,0 +1,73 @@
+"""Prompt-CoCa: contrastive and captioning losses from one pass (slides 3.2, arXiv 2205.01917).
+
+Plain CoCa is the same task over data without style tokens (``DataConfig.styled=False``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+
+from kmm_jax.losses.captioning import captioning_loss
+from kmm_jax.losses.contrastive import contrastive_loss
+from kmm_jax.models.coca.config import CoCaConfig
+from kmm_jax.models.coca.modeling import CoCa
+from kmm_jax.models.flops import forward_flops_total
+from kmm_jax.models.partition import RULES, Rule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CoCaTask:
+    """Train a CoCa.
+
+    Attributes:
+        contrastive_weight, caption_weight: the lambdas of equation 4; 1 and 2 in the paper.
+        never_predicted: ids that are no caption targets; padding and the three style tokens, where
+            every tokenizer of this library has them.
+    """
+
+    model: CoCaConfig
+    contrastive_weight: float = 1.0
+    caption_weight: float = 2.0
+    never_predicted: tuple[int, ...] = (0, 4, 5, 6)
+    sharding_rules: tuple[Rule, ...] = RULES
+
+    def init(self, key: jax.Array) -> nnx.Module:
+        """The model with fresh parameters."""
+        return CoCa(self.model, rngs=nnx.Rngs(key))
+
+    def loss(
+        self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array, mesh: Mesh
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The weighted sum of both losses, and what to log; ``key`` is unused (no dropout)."""
+        image_BE, text_BE, logits_BTV = module(batch["image"], batch["text"])
+        contrastive, contrastive_metrics = contrastive_loss(
+            image_BE, text_BE, module.logit_scale, mesh=mesh
+        )
+        caption, caption_metrics = captioning_loss(
+            logits_BTV, batch["text"], never=self.never_predicted
+        )
+        loss = self.contrastive_weight * contrastive + self.caption_weight * caption
+        return loss, {
+            "contrastive_loss": contrastive,
+            "caption_loss": caption,
+            "logit_scale": module.logit_scale,
+            **contrastive_metrics,
+            **caption_metrics,
+        }
+
+    def functions(self) -> dict[str, Callable[[Any, Mapping[str, jax.Array]], Any]]:
+        """What evaluators call: unit vectors of a batch's images, and of its texts."""
+        return {
+            "encode_image": lambda module, batch: module.encode_image(batch["image"])[0],
+            "encode_text": lambda module, batch: module.encode_text(batch["text"])[0],
+        }
+
+    def flops_per_example(self) -> float:
+        """Forward operations of one image with one text."""
+        return forward_flops_total(self.model)
