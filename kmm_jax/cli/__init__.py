@@ -5,15 +5,24 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from kmm_jax import __version__
 from kmm_jax.errors import UserError
 
 # Each module adds its sub-commands in `add(subparsers)`; none imports JAX before a command runs.
-_GROUPS = ("train", "models", "data", "tokenizer", "classnames", "evaluate", "retrieve", "quickstart")
+_GROUPS = (
+    "train",
+    "models",
+    "data",
+    "tokenizer",
+    "classnames",
+    "evaluate",
+    "retrieve",
+    "quickstart",
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        where = error.filename or os.getcwd()
+        where = error.filename or Path.cwd()
         print(
             f"kmm {arguments.command}: no space left on the disk that holds {where}; free some or "
             "choose another folder. Whole files written so far were kept and the run can continue.",

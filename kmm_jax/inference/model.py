@@ -1,0 +1,264 @@
+"""A trained model: texts and images in, unit vectors and captions out."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from PIL import Image
+
+from kmm_jax.data.augment import resize_centre
+from kmm_jax.data.images import decode
+from kmm_jax.errors import UserError
+from kmm_jax.inference import decoding
+from kmm_jax.models import registry
+from kmm_jax.models.coca.config import CoCaConfig
+from kmm_jax.models.registry import ModelConfig
+from kmm_jax.text.styles import Style
+from kmm_jax.text.tokenizer import Tokenizer
+
+ImageLike = Image.Image | np.ndarray | bytes | str | os.PathLike[str]
+Method = Literal["greedy", "nucleus", "beam"]
+
+
+class Model:
+    """A model with its tokenizer, jitted; batches split over the devices there are.
+
+    Calls of any size reuse few compiled shapes: batches are filled up to a power of two, at most
+    ``batch_size``.
+
+    Attributes:
+        config: the model's configuration.
+        tokenizer: its tokenizer.
+        styled: whether it was trained with style tokens; without, a style given is ignored.
+        hash: identifies configuration and parameters; embeddings and indexes carry it.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        params: Any,
+        tokenizer: Tokenizer,
+        *,
+        styled: bool,
+        hash: str,
+        path: Path,
+    ):
+        self.config = config
+        self.tokenizer = tokenizer
+        self.styled = styled
+        self.hash = hash
+        self.path = path
+        devices = jax.local_devices()
+        mesh = jax.make_mesh(
+            (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
+        )
+        self._batch_sharding = NamedSharding(mesh, PartitionSpec("data"))
+        self._devices = len(devices)
+        self.params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+        self._graphdef = nnx.graphdef(
+            nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
+        )
+        self._embed_image = jax.jit(self._with_module(_encode_image))
+        self._embed_text = jax.jit(self._with_module(_encode_text))
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square images the model takes, pixels."""
+        return self.config.vision.image_size
+
+    @property
+    def text_length(self) -> int:
+        """Tokens the model takes; longer texts are cut."""
+        return self.config.text.length
+
+    @property
+    def embedding(self) -> int:
+        """Dimension of the vectors."""
+        return self.config.embedding
+
+    def embed_text(
+        self, texts: Sequence[str], style: Style | None = "query", *, batch_size: int = 256
+    ) -> np.ndarray:
+        """Unit vectors (N, E), float32, of texts in one style (search and zero-shot: query)."""
+        if isinstance(texts, str):
+            texts = [texts]
+        ids = self.tokenizer.sequences(list(texts), self._style(style), self.text_length)
+        return self._in_batches(self._embed_text, ids, batch_size)
+
+    def embed_image(self, images: Sequence[ImageLike], *, batch_size: int = 64) -> np.ndarray:
+        """Unit vectors (N, E), float32, of pictures, arrays (uint8 HWC), encoded bytes or files."""
+        return self._in_batches(self._embed_image, self._pixels(images), batch_size)
+
+    def caption(
+        self,
+        images: Sequence[ImageLike],
+        style: Style | None = "prompt",
+        *,
+        method: Method = "greedy",
+        beams: int = 4,
+        length_penalty: float = 0.6,
+        top_p: float = 0.9,
+        temperature: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> list[str]:
+        """Captions in a style, by greedy, nucleus or beam search.
+
+        Args:
+            beams, length_penalty: of the beam search.
+            top_p, temperature, seed: of nucleus sampling; the same seed gives the same captions,
+                whatever the batch size.
+
+        Raises:
+            UserError: the model has no decoder.
+        """
+        if not isinstance(self.config, CoCaConfig):
+            raise UserError(
+                f"{self.path} is a {registry.family(self.config)} model, which cannot caption; "
+                "train a CoCa (configs/coca)"
+            )
+        tokenizer = self.tokenizer
+        styles = [tokenizer.style_id(s) for s in (self._style(style),) if s is not None]
+        prompt = jnp.asarray([tokenizer.bos_id, *styles], jnp.int32)
+        function = self._decoder(method, beams, length_penalty)
+        extra = {}
+        if method == "nucleus":
+            extra = {"top_p": jnp.float32(top_p), "temperature": jnp.float32(temperature)}
+
+        def run(params: Any, pixels: jax.Array, row: jax.Array) -> jax.Array:
+            keys = {"seed": jnp.int32(seed), "row": row} if method == "nucleus" else {}
+            return function(params, pixels, prompt, **extra, **keys)
+
+        pixels = self._pixels(images)
+        ids = self._in_batches(run, pixels, batch_size, np.arange(len(pixels), dtype=np.int32))
+        return [self._text(row[len(prompt) :]) for row in ids]
+
+    def _text(self, ids: np.ndarray) -> str:
+        ends = np.flatnonzero(ids == self.tokenizer.eos_id)
+        return self.tokenizer.decode([int(i) for i in (ids[: ends[0]] if len(ends) else ids)])
+
+    @functools.lru_cache(maxsize=16)  # noqa: B019 - a model lives as long as its process
+    def _decoder(self, method: Method, beams: int, length_penalty: float) -> Callable[..., Any]:
+        tokenizer = self.tokenizer
+        # Padding, [BOS], [CLS] and the styles are never produced.
+        never = [i for i in range(7) if i != tokenizer.eos_id]
+        common: dict[str, Any] = {"eos_id": tokenizer.eos_id, "never": never}
+
+        def caption(module: Any, pixels: Any, prompt: Any, **sampling: Any) -> Any:
+            _, image_BQD = module.encode_image(pixels)
+            if method == "greedy":
+                return decoding.greedy(module.text, image_BQD, prompt, **common)
+            if method == "beam":
+                return decoding.beam(
+                    module.text,
+                    image_BQD,
+                    prompt,
+                    beams=beams,
+                    length_penalty=length_penalty,
+                    **common,
+                )
+            key = jax.random.key(sampling.pop("seed"))
+            keys_B = jax.vmap(lambda row: jax.random.fold_in(key, row))(sampling.pop("row"))
+            return decoding.nucleus(
+                module.text, image_BQD, prompt, keys_B=keys_B, **sampling, **common
+            )
+
+        if method not in ("greedy", "nucleus", "beam"):
+            raise UserError(f"no decoding method {method!r}; valid: greedy, nucleus, beam")
+        return jax.jit(self._with_module(caption))
+
+    def _with_module(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        graphdef = self._graphdef
+
+        def pure(params: Any, *arrays: Any, **named: Any) -> Any:
+            return function(nnx.merge(graphdef, params), *arrays, **named)
+
+        return pure
+
+    def _style(self, style: Style | None) -> Style | None:
+        return style if self.styled else None
+
+    def _pixels(self, images: Sequence[ImageLike]) -> np.ndarray:
+        if isinstance(images, str | bytes | os.PathLike | Image.Image):
+            images = [images]
+        size = self.image_size
+        rows = [resize_centre(_array(image, size), size) for image in images]
+        return np.stack(rows) if rows else np.zeros((0, size, size, 3), np.uint8)
+
+    def _in_batches(
+        self,
+        function: Callable[..., Any],
+        rows: np.ndarray,
+        batch_size: int,
+        *more: np.ndarray,
+    ) -> np.ndarray:
+        """``function(params, batch...)`` over all rows, one batch ahead of what is read back."""
+        pending: list[tuple[int, jax.Array]] = []
+        done: list[np.ndarray] = []
+
+        def finish() -> None:
+            count, values = pending.pop(0)
+            done.append(np.asarray(values)[:count])
+
+        for start, stop in _spans(len(rows), batch_size):
+            count = stop - start
+            full = self._full_size(count, batch_size)
+            arrays = [
+                jax.device_put(_filled(a[start:stop], full), self._batch_sharding)
+                for a in (rows, *more)
+            ]
+            pending.append((count, function(self.params, *arrays)))
+            if len(pending) > 1:
+                finish()
+        while pending:
+            finish()
+        if not done:
+            return np.zeros((0, self.embedding), np.float32)
+        return np.concatenate(done)
+
+    def _full_size(self, count: int, batch_size: int) -> int:
+        size = min(batch_size, 1 << (count - 1).bit_length())
+        return -(-size // self._devices) * self._devices
+
+
+def _encode_image(module: Any, pixels: Any) -> Any:
+    vectors = module.encode_image(pixels)
+    return vectors[0] if isinstance(vectors, tuple) else vectors
+
+
+def _encode_text(module: Any, ids: Any) -> Any:
+    vectors = module.encode_text(ids)
+    return vectors[0] if isinstance(vectors, tuple) else vectors
+
+
+def _array(image: ImageLike, size: int) -> np.ndarray:
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise UserError(
+                "images as arrays must be uint8 (height, width, 3), "
+                f"got {image.dtype} {image.shape}"
+            )
+        return image
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    data = image if isinstance(image, bytes) else Path(image).read_bytes()
+    return decode(data, size)
+
+
+def _filled(rows: np.ndarray, size: int) -> np.ndarray:
+    missing = size - len(rows)
+    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
+
+
+def _spans(rows: int, size: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, rows, size):
+        yield start, min(start + size, rows)

@@ -1,0 +1,155 @@
+"""This library's own export: a folder of configuration, safetensors and tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kmm_jax.errors import DataError, UserError
+from kmm_jax.files import atomic_directory, write_json
+from kmm_jax.models import registry
+from kmm_jax.models.registry import ModelConfig
+from kmm_jax.text.tokenizer import Tokenizer
+
+FORMAT = "kmm_jax 1"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What an exported folder holds.
+
+    Attributes:
+        params: pure nested dicts of float arrays, as ``nnx.merge`` takes them.
+        styled: whether the model was trained with style tokens (Prompt-CoCa).
+    """
+
+    config: ModelConfig
+    params: dict[str, Any]
+    tokenizer: Tokenizer
+    styled: bool
+
+
+def flatten(params: Any) -> dict[str, np.ndarray]:
+    """Nested parameters as ``{"vision.norm.scale": array}``, in name order."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
+        for path, leaf in leaves
+    }
+    return dict(sorted(named.items()))
+
+
+def unflatten(named: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of ``flatten``."""
+    nested: dict[str, Any] = {}
+    for name, value in named.items():
+        *folders, last = name.split(".")
+        level = nested
+        for folder in folders:
+            level = level.setdefault(folder, {})
+        level[last] = value
+    return nested
+
+
+def model_hash(config: ModelConfig, params: Any) -> str:
+    """What identifies a model: SHA-256 over its configuration and every parameter, 16 hex digits.
+
+    A run and its export have the same hash; embeddings and indexes carry it.
+    """
+    digest = hashlib.sha256(json.dumps(registry.to_json(config), sort_keys=True).encode())
+    for name, value in flatten(params).items():
+        digest.update(f"{name} {value.shape} {value.dtype}".encode())
+        digest.update(np.ascontiguousarray(value))
+    return digest.hexdigest()[:16]
+
+
+def save(folder: str | Path, exported: Exported) -> None:
+    """Write the folder, whole or not at all, and read it back to compare.
+
+    Raises:
+        UserError: what was read back differs from what was written.
+    """
+    from safetensors.numpy import save_file
+
+    folder = Path(folder)
+    named = flatten(exported.params)
+    with atomic_directory(folder) as temporary:
+        save_file(
+            {name: np.ascontiguousarray(value) for name, value in named.items()},
+            temporary / "model.safetensors",
+            metadata={"format": FORMAT},
+        )
+        exported.tokenizer.save(temporary)
+        write_json(
+            temporary / "config.json",
+            {
+                "format": FORMAT,
+                "model": registry.to_json(exported.config),
+                "styled": exported.styled,
+                "hash": model_hash(exported.config, exported.params),
+            },
+        )
+        again = flatten(load(temporary).params)
+        different = [
+            name
+            for name in named.keys() | again.keys()
+            if name not in named
+            or name not in again
+            or not np.array_equal(named[name], again[name], equal_nan=True)
+        ]
+        if different:
+            raise UserError(
+                f"{folder}: {len(different)} tensors read back different: {different[:5]}"
+            )
+
+
+def load(folder: str | Path) -> Exported:
+    """Read an exported folder.
+
+    Raises:
+        DataError: no such folder, not an export of this library, or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    folder = Path(folder)
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise DataError(f"{folder} is no exported model: it has no config.json")
+    try:
+        config = json.loads(config_file.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{config_file} is damaged: {error}; export the model again") from error
+    if config.get("format") != FORMAT:
+        raise DataError(
+            f"{config_file} has format {config.get('format')!r}, expected {FORMAT!r}; "
+            "models of other libraries come in through tools/import_checkpoint.py"
+        )
+    weights = folder / "model.safetensors"
+    try:
+        named = load_file(weights)
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} has a config.json but no model.safetensors") from error
+    except SafetensorError as error:
+        raise DataError(f"{weights} is damaged ({error}); export the model again") from error
+    model = registry.from_json(config["model"])
+    params = unflatten(named)
+    found = model_hash(model, params)
+    if found != config["hash"]:
+        raise DataError(
+            f"{weights} does not belong to its config.json: hash {found}, expected "
+            f"{config['hash']}; export the model again"
+        )
+    return Exported(
+        config=model,
+        params=params,
+        tokenizer=Tokenizer.load(folder),
+        styled=bool(config["styled"]),
+    )
