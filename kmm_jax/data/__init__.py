@@ -1,0 +1,1 @@
+"""Image-text rows on disk and the batches made of them."""

@@ -1,0 +1,90 @@
+"""What to train on: the sources and their weights, sizes, texts, augmentation."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from kmm_jax.data.augment import AugmentConfig
+from kmm_jax.data.schema import TEXT_FIELDS
+from kmm_jax.errors import ConfigError, nearest
+
+# [BOS] [STYLE] one token [EOS]
+_SHORTEST_TEXT = 4
+_MOST_THREADS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One source (:func:`~kmm_jax.data.sources.open_source`) and its weight in the mixture."""
+
+    url: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ConfigError(
+                f"the weight of {self.url} must be above 0, found {self.weight}; "
+                "leave the source out to not use it"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What batches are made of; with a step, it determines a batch completely.
+
+    ``image_size`` is the side in pixels, ``text_length`` the number of tokens with the special
+    ones. A row's text is drawn from the ``fields`` it has, by their weights, then within the field
+    (queries by their counts). ``styled`` puts the field's style token in front (Prompt-CoCa, slide
+    3.2); without it, plain CoCa. ``max_bad_share`` is the share of unusable rows that stops a run.
+    ``threads`` decode; None means one per processor available, 32 at most.
+    """
+
+    sources: tuple[SourceConfig, ...]
+    image_size: int
+    text_length: int
+    fields: tuple[tuple[str, float], ...] = (
+        ("title", 1.0),
+        ("caption", 1.0),
+        ("product_name", 1.0),
+        ("query", 1.0),
+    )
+    styled: bool = True
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    seed: int = 0
+    max_bad_share: float = 0.01
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise ConfigError(f"data.image_size must be at least 1, found {self.image_size}")
+        if self.text_length < _SHORTEST_TEXT:
+            raise ConfigError(
+                f"data.text_length must be at least {_SHORTEST_TEXT} ([BOS] [STYLE] text [EOS]), "
+                f"found {self.text_length}"
+            )
+        if not self.fields:
+            raise ConfigError("data.fields is empty; name at least one, such as ('title', 1.0)")
+        for name, weight in self.fields:
+            if name not in TEXT_FIELDS:
+                raise ConfigError(f"data.fields: no field {name!r}" + nearest(name, TEXT_FIELDS))
+            if not weight > 0:
+                raise ConfigError(f"data.fields: the weight of {name!r} must be above 0: {weight}")
+        if len(dict(self.fields)) < len(self.fields):
+            raise ConfigError(f"data.fields names a field twice: {self.fields}")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"data.seed must be in [0, 2^32), found {self.seed}")
+        if not 0 <= self.max_bad_share <= 1:
+            raise ConfigError(f"data.max_bad_share must be in [0, 1], found {self.max_bad_share}")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"data.threads must be at least 1, found {self.threads}")
+
+
+def thread_count(config: DataConfig) -> int:
+    """How many threads decode."""
+    if config.threads is not None:
+        return config.threads
+    available = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return min(available, _MOST_THREADS)
