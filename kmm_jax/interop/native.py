@@ -66,7 +66,7 @@ def model_hash(config: ModelConfig, params: Any) -> str:
     digest = hashlib.sha256(json.dumps(registry.to_json(config), sort_keys=True).encode())
     for name, value in flatten(params).items():
         digest.update(f"{name} {value.shape} {value.dtype}".encode())
-        digest.update(np.ascontiguousarray(value))
+        digest.update(np.asarray(value, order="C").tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -81,12 +81,12 @@ def save(folder: str | Path, exported: Exported) -> None:
     folder = Path(folder)
     named = flatten(exported.params)
     with atomic_directory(folder) as temporary:
+        exported.tokenizer.save(temporary)  # first: it takes no folder that holds more
         save_file(
-            {name: np.ascontiguousarray(value) for name, value in named.items()},
+            {name: np.asarray(value, order="C") for name, value in named.items()},
             temporary / "model.safetensors",
             metadata={"format": FORMAT},
         )
-        exported.tokenizer.save(temporary)
         write_json(
             temporary / "config.json",
             {

@@ -1,0 +1,49 @@
+"""A tiny CoCa with its tokenizer, and its export, shared by the tests of this room."""
+
+import jax
+import pytest
+from flax import nnx
+
+from kmm_jax.inference.model import Model
+from kmm_jax.interop import native
+from kmm_jax.models import registry
+from kmm_jax.models.coca.config import small
+from kmm_jax.text.tokenizer import Tokenizer
+
+TEXTS = [
+    "빨간 체크 셔츠",
+    "파란 줄무늬 원피스",
+    "검은색 운동화",
+    "노란 우산과 장갑",
+    "흰색 꽃무늬 치마",
+]
+
+
+@pytest.fixture(scope="session")
+def exported():
+    tokenizer = Tokenizer.train(TEXTS * 3, vocab_size=320)
+    config = small(
+        image_size=16,
+        patch_size=8,
+        width=32,
+        depth=1,
+        half=1,
+        vocabulary=tokenizer.vocab_size,
+        length=12,
+        queries=4,
+    )
+    params = nnx.as_pure(nnx.state(registry.build(config, rngs=nnx.Rngs(0)), nnx.Param))
+    params = jax.tree.map(lambda x: x * 1.5, nnx.to_pure_dict(params))
+    return native.Exported(config=config, params=params, tokenizer=tokenizer, styled=True)
+
+
+@pytest.fixture(scope="session")
+def model(exported, tmp_path_factory):
+    return Model(
+        exported.config,
+        exported.params,
+        exported.tokenizer,
+        styled=True,
+        hash=native.model_hash(exported.config, exported.params),
+        path=tmp_path_factory.mktemp("model"),
+    )
