@@ -1,0 +1,1 @@
+"""Korean text: normalisation, tokenizers, prompt styles, class names, templates, particles."""
