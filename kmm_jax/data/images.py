@@ -48,7 +48,9 @@ def open_rgb(data: bytes, min_side: int, *, max_pixels: int = MAX_PIXELS) -> Ima
     except MemoryError:
         raise
     except Exception as error:
-        raise DataError(f"not an image ({len(data):,} bytes): {_line(error)}") from error
+        raise DataError(
+            f"cannot be opened as an image ({len(data):,} bytes): {_line(error)}"
+        ) from error
     width, height = image.size
     if width * height > max_pixels:
         raise DataError(

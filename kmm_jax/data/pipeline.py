@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -18,6 +19,10 @@ from kmm_jax.data.images import open_rgb
 from kmm_jax.data.schema import texts
 from kmm_jax.data.sources import Row, Source
 from kmm_jax.errors import DataError
+
+# Grain's shuffle costs 7 ms a row in a set of 10 and 0.05 ms in one of 1,000 (grain 0.2.18): it
+# draws from a range of a fixed least size until a number falls into the set.
+_SMALL = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +57,7 @@ def examples(
     """
     seeds = np.random.SeedSequence(config.seed).generate_state(len(sources) + 1).tolist()
     streams = [
-        grain.MapDataset.range(len(source)).shuffle(seed=seed).map(_Address(number)).repeat()
+        _shuffled(len(source), seed).map(_Address(number))
         for number, (source, seed) in enumerate(zip(sources, seeds[:-1], strict=True))
     ]
     weights = [source.weight for source in config.sources]
@@ -129,6 +134,28 @@ def draw_text(
 def _draw(weights: Sequence[float], rng: np.random.Generator) -> int:
     ends = list(accumulate(weights))
     return min(bisect.bisect_right(ends, rng.random() * ends[-1]), len(ends) - 1)
+
+
+def _shuffled(rows: int, seed: int) -> grain.MapDataset[int]:
+    """Row numbers without end, in a new order every epoch."""
+    numbers = grain.MapDataset.range(rows)
+    if rows < _SMALL:
+        return numbers.repeat().map_with_index(_SmallShuffle(rows, seed))
+    return numbers.shuffle(seed=seed).repeat()
+
+
+class _SmallShuffle:
+    """Index -> row, by a whole permutation an epoch."""
+
+    def __init__(self, rows: int, seed: int) -> None:
+        self._rows = rows
+        self._order = functools.lru_cache(maxsize=8)(
+            lambda epoch: np.random.default_rng((seed, epoch)).permutation(rows)
+        )
+
+    def __call__(self, index: int, _: int) -> int:
+        epoch, place = divmod(index, self._rows)
+        return int(self._order(epoch)[place])
 
 
 class _Address:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kmm_jax.errors import DataError
@@ -54,7 +54,7 @@ def validate_record(record: dict[str, Any]) -> dict[str, Any]:
                 f"{field} must have one entry per query: {len(queries)} queries, "
                 f"{len(values)} entries"
             )
-    if not any(field != "attributes" for field, _, _ in texts(record)):
+    if not any(field != "attributes" for field, _, _ in _each_text(record)):
         raise DataError("no text: title, caption, product_name and query are all empty")
     return {**record, "image_hash": image_hash.strip()}
 
@@ -65,27 +65,26 @@ def texts(record: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     Weights are relative within one field: a query weighs its ``query_count`` (1 where there is no
     count, or where the counts are all 0). ``attributes`` become one text, ``색상 빨강, 패턴 체크``.
     """
-    found: list[tuple[str, str, float]] = []
+    return list(_each_text(record))
+
+
+def _each_text(record: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
     for field in TEXT_FIELDS:
         value = record.get(field)
         if not value:
             continue
         if field == "attributes":
-            found.append((field, _attributes_text(value), 1.0))
+            value, weights = [_attributes_text(value)], [1.0]
         elif field == "query":
-            counts = record.get("query_count") or []
-            weights = [float(count or 0) for count in counts]
+            weights = [float(count or 0) for count in record.get("query_count") or []]
             if sum(weights) <= 0:
                 weights = [1.0] * len(value)
-            found.extend(
-                ("query", text, weight) for text, weight in zip(value, weights, strict=True)
-            )
         else:
-            several = [value] if isinstance(value, str) else value
-            found.extend((field, text, 1.0) for text in several)
-    return [
-        (field, text, weight) for field, text, weight in found if weight > 0 and normalize(text)
-    ]
+            value = [value] if isinstance(value, str) else value
+            weights = [1.0] * len(value)
+        for text, weight in zip(value, weights, strict=True):
+            if weight > 0 and normalize(text):
+                yield field, text, weight
 
 
 def _attributes_text(attributes: Mapping[str, Any]) -> str:

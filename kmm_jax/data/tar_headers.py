@@ -48,10 +48,8 @@ def members(file: BinaryIO, name: str, total: int) -> Iterator[Member]:
         if header == _ZERO:
             return
         if len(header) < _BLOCK:
-            if position == 0:
-                raise DataError(
-                    f"{name}: empty shard ({total} bytes); build it again or leave it out"
-                )
+            if total == 0:
+                raise DataError(f"{name}: empty shard (0 bytes); build it again or leave it out")
             raise fail("truncated tar: it ends without the end-of-archive mark")
         if position == 0 and header.startswith((_GZIP, _BZIP2, _XZ, _ZSTD)):
             raise DataError(

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import os
+import random
+import resource
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from kmm_jax.data import storage
+from kmm_jax.data.sources import ShardSource, Source, open_source
+from kmm_jax.errors import ConfigError, DataError
+
+from .conftest import WriteRows, jpeg, record, row_members, write_tar
+
+
+def test_rows_equal_what_was_written(write_rows: WriteRows) -> None:
+    source = open_source(write_rows(range(20)))
+    assert isinstance(source, Source)
+    assert len(source) == 20
+    for number in range(20):
+        row = source.read(number)
+        assert (row.key, row.image, row.record) == (f"{number:010d}", jpeg(number), record(number))
+
+
+def test_rows_can_be_read_from_many_threads(write_rows: WriteRows) -> None:
+    source = ShardSource(write_rows(range(40), shard_rows=5))
+    numbers = random.Random(0).choices(range(40), k=400)
+    with ThreadPoolExecutor(8) as pool:
+        rows = list(pool.map(source.read, numbers))
+    assert [row.key for row in rows] == [f"{number:010d}" for number in numbers]
+    assert all(row.image == jpeg(number) for row, number in zip(rows, numbers, strict=True))
+
+
+def test_more_shards_than_open_files_are_no_trouble(
+    write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_OPEN_FILES", 3)
+    source = ShardSource(write_rows(range(30), shard_rows=1))
+    before = len(os.listdir("/proc/self/fd"))
+    with ThreadPoolExecutor(4) as pool:
+        keys = [row.key for row in pool.map(source.read, list(range(30)) * 3)]
+    assert keys == [f"{number:010d}" for number in range(30)] * 3
+    assert len(os.listdir("/proc/self/fd")) <= before + 3
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > storage._OPEN_FILES
+
+
+def test_a_closed_source_keeps_no_file_open(write_rows: WriteRows) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    source = ShardSource(write_rows(range(10), shard_rows=2))
+    [source.read(number) for number in range(10)]
+    del source
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("number", [-1, 20, 10**6])
+def test_a_row_that_does_not_exist_is_an_index_error(write_rows: WriteRows, number: int) -> None:
+    with pytest.raises(IndexError):
+        ShardSource(write_rows(range(20))).read(number)
+
+
+def test_members_far_apart_are_joined(tmp_path: Path) -> None:
+    path = tmp_path / "train-000.tar"
+    image, text = row_members(3)
+    write_tar(path, [image, ("large.bin", bytes(200_000)), text], tarfile.GNU_FORMAT)
+    row = ShardSource(path).read(0)
+    assert (row.image, row.record) == (jpeg(3), record(3))
+
+
+def test_a_lone_member_is_a_bad_row_and_not_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "train-000.tar"
+    write_tar(path, [row_members(0)[0], row_members(1)[1], *row_members(2)], tarfile.GNU_FORMAT)
+    source = ShardSource(path)
+    with pytest.raises(DataError, match=r"0000000000\.jpg has no 0000000000\.json"):
+        source.read(0)
+    with pytest.raises(DataError, match=r"0000000001\.json has no 0000000001\.jpg"):
+        source.read(1)
+    assert source.read(2).key == "0000000002"
+
+
+def test_a_bad_record_names_shard_and_member(tmp_path: Path) -> None:
+    path = tmp_path / "train-000.tar"
+    write_tar(path, [row_members(0)[0], ("0000000000.json", b"{")], tarfile.GNU_FORMAT)
+    with pytest.raises(DataError, match=r"train-000\.tar: 0000000000\.json: .*not JSON"):
+        ShardSource(path).read(0)
+
+
+def test_a_shard_that_shrinks_while_it_is_read_is_noticed(write_rows: WriteRows) -> None:
+    folder = write_rows(range(4))
+    source = ShardSource(folder)
+    os.truncate(folder / "train-000.tar", 2000)
+    with pytest.raises(DataError, match="changed since it was indexed"):
+        source.read(3)
+
+
+def test_a_deleted_shard_is_noticed(write_rows: WriteRows) -> None:
+    folder = write_rows(range(4))
+    source = ShardSource(folder)
+    (folder / "train-000.tar").unlink()
+    with pytest.raises(DataError, match=r"train-000\.tar: no such file"):
+        source.read(0)
+
+
+@pytest.fixture
+def bucket(write_rows: WriteRows) -> Iterator[str]:
+    memory = fsspec.filesystem("memory")
+    for path in write_rows(range(20)).iterdir():
+        memory.pipe_file(f"/bucket/{path.name}", path.read_bytes())
+    yield "memory://bucket"
+    memory.rm("/bucket", recursive=True)
+
+
+def test_a_url_gives_the_same_rows(bucket: str, write_rows: WriteRows) -> None:
+    local = ShardSource(write_rows(range(20), folder="again"))
+    for url in (bucket, f"{bucket}/train-*.tar", f"{bucket}/train-{{000..002}}.tar"):
+        remote = open_source(url)
+        assert len(remote) == 20
+        assert all(remote.read(number) == local.read(number) for number in (0, 7, 8, 19))
+
+
+def test_a_url_cut_short_is_noticed(bucket: str) -> None:
+    source = open_source(bucket)
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/bucket/train-000.tar", memory.cat_file("/bucket/train-000.tar")[:2000])
+    with pytest.raises(DataError, match="changed since it was indexed"):
+        source.read(5)
+
+
+def test_two_sets_in_a_folder_are_not_mixed(write_rows: WriteRows) -> None:
+    folder = write_rows(range(9))
+    write_rows(range(9, 12), prefix="test")
+    with pytest.raises(DataError, match="several sets"):
+        open_source(folder)
+    assert len(open_source(f"{folder}/test-*.tar")) == 3
+    assert len(open_source(f"shards:{folder}/train-*.tar")) == 9
+
+
+@pytest.mark.parametrize("url", ["tfds:cifar10", "tfds:/train", "folder+tsv:a?title"])
+def test_urls_of_no_form_are_config_errors(url: str) -> None:
+    pytest.importorskip("tensorflow_datasets")
+    with pytest.raises(ConfigError, match="expected"):
+        open_source(url)
