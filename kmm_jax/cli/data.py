@@ -42,7 +42,12 @@ def add(subparsers: Any) -> None:
     shards.add_argument("name", metavar="NAME", help="shop, cifar10, fashion_products, ...")
     shards.add_argument("--output", type=Path, required=True, metavar="DIR")
     shards.add_argument("--folder", type=Path, metavar="F", help="where the original files are")
-    shards.add_argument("--limit", type=int, metavar="N", help="rows of each split, at most")
+    shards.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="rows of each split, at most; shop: training rows (4000)",
+    )
     shards.add_argument("--image-size", type=int, default=160, metavar="N", help="shop: pixels")
     shards.add_argument("--seed", type=int, default=0, metavar="S", help="shop: what is rendered")
     shards.set_defaults(run=_shards)
@@ -172,8 +177,13 @@ def _shards(arguments: argparse.Namespace) -> int:
         return 0
     import itertools
 
-    from kmm_jax.data.datasets import open_rows
+    from kmm_jax.data.datasets import DATASETS, open_rows
     from kmm_jax.data.shards import ShardWriter
+    from kmm_jax.errors import UserError, nearest
+
+    if arguments.name not in DATASETS:
+        choices = ("shop", *DATASETS)
+        raise UserError(f"no data set {arguments.name!r}" + nearest(arguments.name, choices))
 
     for split in ("train", "test"):
         rows = open_rows(arguments.name, arguments.folder, split)

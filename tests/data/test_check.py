@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import json
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from kmm_jax.data.sheet import wrap
 from kmm_jax.data.sources import open_source
 from kmm_jax.errors import UserError
 
-from .conftest import CodepointTokenizer, WriteRows, row_members, write_tar
+from .conftest import CodepointTokenizer, WriteRows, jpeg, record, row_members, write_tar
 
 
 def kmm_data(*arguments: object) -> int:
@@ -108,6 +109,23 @@ def test_indexes_are_built_for_every_shard(
     assert kmm_data("index", folder) == 0
     assert "3 shards, 20 rows" in capsys.readouterr().out
     assert len(list(folder.glob("*.tar.index"))) == 3
+
+
+def test_a_known_set_becomes_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kmm_jax.data import datasets
+
+    def open_rows(name: str, folder: Path | None, split: str) -> Iterator[tuple[dict, bytes]]:
+        for number in range(30) if split == "train" else range(30, 33):
+            yield record(number), jpeg(number)
+
+    monkeypatch.setattr(datasets, "open_rows", open_rows)
+    assert kmm_data("shards", "cifar10", "--output", tmp_path, "--limit", 12) == 0
+    assert "train-*.tar: 1 shards, 12 rows" in capsys.readouterr().out
+    assert open_source(f"{tmp_path}/test-*.tar").read(2).record == record(32)
+    with pytest.raises(UserError, match="did you mean 'shop'"):
+        kmm_data("shards", "shopp", "--output", tmp_path)
 
 
 def test_the_korean_font_has_the_letters() -> None:

@@ -17,7 +17,7 @@ from kmm_jax.data.augment import AugmentConfig
 from kmm_jax.data.loader import DataConfig, Loader, SourceConfig
 from kmm_jax.errors import ConfigError, DataError
 
-from .conftest import CodepointTokenizer, WriteRows
+from .conftest import CodepointTokenizer, WriteRows, record
 
 Batch = dict[str, np.ndarray]
 
@@ -299,3 +299,20 @@ def test_augmentation_differs_between_epochs(write_rows: WriteRows) -> None:
         "image"
     ]
     np.testing.assert_array_equal(images[0], images[1])
+
+
+def test_the_real_tokenizer_gives_the_same_batches_in_any_thread(write_rows: WriteRows) -> None:
+    from kmm_jax.text.tokenizer import Tokenizer
+
+    folder = write_rows(range(20))
+    texts = [record(number)["title"] for number in range(20)]
+    tokenizer = Tokenizer.train(texts, vocab_size=400)
+    config = configured(folder, fields=TITLES, text_length=24)
+    one, many = (
+        Loader(replace(config, threads=threads), tokenizer, global_batch_size=16)
+        for threads in (1, 8)
+    )
+    batch = one.batch(2)
+    assert_equal(batch, many.batch(2))
+    assert {tokenizer.decode(ids.tolist()) for ids in batch["text"]} <= set(texts)
+    assert (batch["text"][:, 1] == tokenizer.style_id("prompt")).all()
