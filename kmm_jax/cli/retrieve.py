@@ -1,0 +1,301 @@
+"""``kmm embed``, ``kmm index``, ``kmm search``: from a model and a source to a searched index."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kmm_jax.errors import DataError, UserError
+
+if TYPE_CHECKING:
+    from kmm_jax.retrieval.index import Index
+    from kmm_jax.retrieval.lookup import RowLookup
+    from kmm_jax.retrieval.sheet import Hit
+
+_STYLES = ("prompt", "query", "shopping")
+_SHEETS = (".png", ".html")
+_SECONDS_BETWEEN_LINES = 10
+
+
+def add(commands: Any) -> None:
+    """Add ``kmm embed``, ``kmm index`` and ``kmm search``."""
+    embed = commands.add_parser(
+        "embed",
+        help="write a source's embeddings to Parquet",
+        description="Embed every row of a source. Run again, it goes on after the parts that are "
+        "whole.",
+    )
+    embed.add_argument("model", metavar="MODEL", help="a run or an exported model")
+    embed.add_argument("source", metavar="SOURCE", help="shards, folder+tsv:... or tfds:name/split")
+    embed.add_argument("--output", type=Path, required=True, metavar="DIR")
+    embed.add_argument("--kind", choices=("image", "text"), default="image")
+    embed.add_argument("--style", choices=_STYLES, default="query", help="of the texts")
+    embed.add_argument("--batch-size", type=int, default=64, metavar="N")
+    embed.add_argument("--part-rows", type=int, default=8192, metavar="N", help="rows of a file")
+    embed.add_argument(
+        "--process",
+        type=_process,
+        default=(0, 1),
+        metavar="I/N",
+        help="the I-th (from 0) of N processes that share the work and the folder",
+    )
+    embed.set_defaults(run=_embed)
+
+    index = commands.add_parser("index", help="build an index, or say what one is")
+    actions = index.add_subparsers(dest="index_command", required=True, metavar="COMMAND")
+    build = actions.add_parser("build", help="from embeddings to a searched index")
+    build.add_argument("embeddings", type=Path, metavar="EMBEDDINGS")
+    build.add_argument("--output", type=Path, required=True, metavar="DIR")
+    build.add_argument("--engine", choices=("auto", "scann", "exact"), default="auto")
+    build.add_argument(
+        "--keep-first",
+        action="store_true",
+        help="where an id stands more than once, keep its first vector; else that is refused",
+    )
+    build.set_defaults(run=_build)
+    info = actions.add_parser("info", help="what an index holds and how it searches")
+    info.add_argument("index", type=Path, metavar="DIR")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    info.set_defaults(run=_info)
+
+    search = commands.add_parser("search", help="search an index by text, by image or by both")
+    search.add_argument("index", type=Path, metavar="INDEX")
+    search.add_argument("text", nargs="?", metavar="TEXT", help='such as "빨간 체크 셔츠"')
+    search.add_argument("--image", type=Path, metavar="FILE", help="search by this picture")
+    search.add_argument(
+        "--text-weight", type=float, default=0.5, metavar="W", help="with --image: 0 to 1"
+    )
+    search.add_argument("--model", metavar="MODEL", help="if it is not where it was")
+    search.add_argument("--source", metavar="SOURCE", help="of the pictures, if it has moved")
+    search.add_argument("--style", choices=_STYLES, default="query")
+    search.add_argument("-k", type=int, default=10, metavar="K", help="how many to find")
+    search.add_argument("--sheet", type=Path, metavar="OUT.png|OUT.html", help="draw what is found")
+    search.add_argument("--json", action="store_true", help="print JSON")
+    search.set_defaults(run=_search)
+
+
+def _embed(arguments: argparse.Namespace) -> int:
+    from kmm_jax.data.sources import open_source
+    from kmm_jax.inference import load
+    from kmm_jax.retrieval.embedding import Progress, embed_source
+
+    url = _absolute(arguments.source)
+    source = open_source(url)
+    model = load(arguments.model)
+    process_index, process_count = arguments.process
+    say = _progress_line()
+
+    def progress(now: Progress) -> None:
+        rate = now.done / max(now.seconds, 1e-9)
+        bad = f", {now.bad:,} bad" if now.bad else ""
+        say(f"{now.done:,} of {now.total:,} rows, {rate:,.0f} rows/s{bad}")
+
+    report = embed_source(
+        model,
+        source,
+        arguments.output,
+        kind=arguments.kind,
+        style=arguments.style,
+        batch_size=arguments.batch_size,
+        part_rows=arguments.part_rows,
+        source_url=url,
+        model_path=str(Path(arguments.model).resolve()),
+        progress=progress,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    say("")
+    for message in report.messages:
+        print(f"left out: {message}", file=sys.stderr)
+    if report.bad > len(report.messages):
+        print(f"left out: {report.bad - len(report.messages):,} more", file=sys.stderr)
+    already = report.rows - report.computed if process_count == 1 else 0
+    print(
+        f"{arguments.output}: {report.computed:,} rows read, {report.bad:,} left out"
+        + (f", {already:,} embedded before" if already else "")
+        + ("" if report.finished else "; waiting for the parts of other processes")
+    )
+    return 0
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from kmm_jax.retrieval.index import Index
+    from kmm_jax.retrieval.settings import IndexSettings
+    from kmm_jax.retrieval.store import first_of_each, load_embeddings
+
+    embeddings = load_embeddings(arguments.embeddings)
+    if arguments.keep_first:
+        embeddings = first_of_each(embeddings)
+    index = Index.build(
+        arguments.output,
+        embeddings.ids,
+        embeddings.vectors,
+        model_hash=embeddings.model_hash,
+        settings=IndexSettings(engine=arguments.engine),
+        metadata={
+            "kind": embeddings.kind,
+            **embeddings.metadata,
+            **embeddings.origin,
+            "spans": [list(span) for span in embeddings.spans],
+        },
+    )
+    print(f"{arguments.output}: {len(index):,} vectors, {index.info()['engine']}")
+    return 0
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from kmm_jax.retrieval.index import Index
+
+    info = Index.load(arguments.index).info()
+    if arguments.json:
+        print(json.dumps(info, ensure_ascii=False, indent=2))
+        return 0
+    metadata = info["metadata"]
+    lines = {
+        "vectors": f"{info['rows']:,} of dimension {info['dim']:,}, {info['bytes'] / 1e6:,.2f} MB",
+        "of": metadata.get("kind"),
+        "engine": info["engine"],
+        "model": metadata.get("model_path"),
+        "model hash": info["model_hash"],
+        "source": metadata.get("source"),
+        "style": metadata.get("style"),
+    }
+    print(info["folder"])
+    for name, value in lines.items():
+        if value:
+            print(f"{name:<12}{value}")
+    return 0
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from kmm_jax.inference import load
+    from kmm_jax.retrieval.compose import compose
+    from kmm_jax.retrieval.index import Index
+    from kmm_jax.retrieval.lookup import hits_with_rows
+
+    if not arguments.text and arguments.image is None:
+        raise UserError('nothing to search for: give a text such as "빨간 체크 셔츠", or --image')
+    if arguments.sheet and arguments.sheet.suffix.lower() not in _SHEETS:
+        raise UserError(f"--sheet {arguments.sheet} must end in {' or '.join(_SHEETS)}")
+    query_image = _open_picture(arguments.image) if arguments.image else None
+    index = Index.load(arguments.index)
+    lookup = _lookup(index, arguments.source)
+    model = load(_model_path(index, arguments.model))
+    index.check_model(model.hash)
+    query = compose(
+        model.embed_text([arguments.text], arguments.style)[0] if arguments.text else None,
+        model.embed_image([query_image])[0] if query_image is not None else None,
+        arguments.text_weight,
+    )
+    found = index.search(query, arguments.k)
+    ids, scores = found.ids[0], found.scores[0].tolist()
+    hits = hits_with_rows(lookup, ids, found.rows[0].tolist(), scores)
+    if arguments.sheet:
+        _draw(arguments, hits, query_image)
+    if arguments.json:
+        rows = [
+            {"rank": rank, "id": each, "score": score, "caption": hit.caption}
+            for rank, (each, score, hit) in enumerate(zip(ids, scores, hits, strict=True), start=1)
+        ]
+        asked = {"text": arguments.text, "image": str(arguments.image or "") or None}
+        print(json.dumps({"query": asked, "hits": rows}, ensure_ascii=False, indent=2))
+        return 0
+    for rank, (each, hit) in enumerate(zip(ids, hits, strict=True), start=1):
+        words = "" if hit.caption == each else f"  {hit.caption}"
+        print(f"{rank:>3}  {hit.score:.3f}  {each}{words}")
+    return 0
+
+
+def _draw(arguments: argparse.Namespace, hits: list[Hit], query_image: Any) -> None:
+    from kmm_jax.retrieval.sheet import Search, write_sheet_html, write_sheet_png
+
+    title = arguments.text or f"이미지 검색: {arguments.image.name}"
+    if arguments.sheet.suffix.lower() == ".png":
+        write_sheet_png(arguments.sheet, title, hits, query_image=query_image)
+    else:
+        search = Search(title=title, hits=hits, query_image=query_image, note=str(arguments.index))
+        write_sheet_html(arguments.sheet, [search])
+    print(f"drawn: {arguments.sheet}", file=sys.stderr)
+
+
+def _model_path(index: Index, given: str | None) -> str:
+    if given:
+        return given
+    noted = index.metadata.get("model_path")
+    if not noted or not Path(noted).exists():
+        raise UserError(
+            f"the model that {index.folder} was built with "
+            + (f"is no longer at {noted}" if noted else "was not noted")
+            + "; say where it is with --model"
+        )
+    return str(noted)
+
+
+def _lookup(index: Index, given: str | None) -> RowLookup | None:
+    """Rows of the source; None, with a line said why, where the noted one cannot be opened."""
+    from kmm_jax.data.sources import open_source
+    from kmm_jax.retrieval.lookup import RowLookup
+
+    spans, noted = index.metadata.get("spans"), index.metadata.get("source")
+    if given:
+        if spans is None:
+            raise UserError(f"{index.folder} does not know which rows of a source it holds")
+        return RowLookup(open_source(given), spans)
+    if not noted or spans is None:
+        return None
+    try:
+        return RowLookup(open_source(noted), spans)
+    except UserError as error:
+        print(f"without pictures and captions: {error}", file=sys.stderr)
+        return None
+
+
+def _open_picture(path: Path) -> Any:
+    from kmm_jax.data.images import open_rgb
+
+    if not path.is_file():
+        raise UserError(f"--image {path} is no file")
+    try:
+        return open_rgb(path.read_bytes(), 640)
+    except DataError as error:
+        raise DataError(f"--image {path}: {error}") from error
+
+
+def _absolute(url: str) -> str:
+    """``url`` with its local paths made absolute, so that it means the same from elsewhere."""
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme == "folder+tsv":
+        paths, question, options = rest.partition("?")
+        absolute = ",".join(str(Path(path).absolute()) for path in paths.split(","))
+        return f"{scheme}:{absolute}{question}{options}"
+    if "://" in url or (colon and scheme == "tfds"):
+        return url
+    return str(Path(rest if colon and scheme == "shards" else url).absolute())
+
+
+def _process(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not int(match[1]) < int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I below N, such as 0/4")
+    return int(match[1]), int(match[2])
+
+
+def _progress_line() -> Callable[[str], None]:
+    """Rewrites one line of a terminal; into a file, a line every ten seconds."""
+    last = time.monotonic()
+
+    def say(text: str) -> None:
+        nonlocal last
+        if sys.stderr.isatty():
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        elif text and time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    return say

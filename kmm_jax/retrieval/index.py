@@ -1,0 +1,271 @@
+"""A searched index in a folder: ids, vectors and ScaNN's files; made whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmm_jax.errors import DataError, UserError
+from kmm_jax.files import atomic_directory, write_json
+from kmm_jax.retrieval import checksums, engines, index_files
+from kmm_jax.retrieval.settings import Engine, IndexSettings, for_rows
+from kmm_jax.retrieval.vectors import unit_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a search found: for each of Q queries, the best first.
+
+    Attributes:
+        ids: Q lists of k ids.
+        scores: float32 (Q, k), cosine similarities.
+        rows: int64 (Q, k), the places of the ids in the index.
+    """
+
+    ids: list[list[str]]
+    scores: np.ndarray
+    rows: np.ndarray
+
+
+class Index:
+    """Nearest vectors by cosine similarity; made by :meth:`build` or :meth:`load`.
+
+    Attributes:
+        folder: where it is.
+        ids: the N ids, in the order of the vectors.
+        metadata: notes that :meth:`build` was given.
+        model_hash: of the model whose vectors these are.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        ids: list[str],
+        vectors: np.ndarray,
+        description: Mapping[str, Any],
+        engine: Engine,
+    ) -> None:
+        self.folder = folder
+        self.ids = ids
+        self.metadata: dict[str, Any] = dict(description["metadata"])
+        self.model_hash: str = description["model_hash"]
+        self._vectors = vectors
+        self._description = description
+        self._settings = IndexSettings(**description["settings"])
+        self._row_of: dict[str, int] | None = None
+        scann = folder / index_files.SCANN if description["scann_version"] else None
+        self._searcher = engines.open_searcher(
+            vectors, self._settings, engine, scann, built_as=description["engine"]
+        )
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | os.PathLike[str],
+        ids: Sequence[str],
+        vectors: np.ndarray,
+        *,
+        model_hash: str,
+        settings: IndexSettings | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Index:
+        """Write an index and open it; one that was there is replaced once the new one is whole.
+
+        Args:
+            ids: N different texts.
+            vectors: (N, D); brought to length 1.
+            model_hash: of the model that computed them.
+            settings: chosen by the number of rows where not given.
+            metadata: notes to keep with it; JSON values.
+
+        Raises:
+            DataError: ids and vectors that do not match, ids that stand twice, vectors that are
+                zero or not finite.
+            UserError: the folder holds something else, or the engine asked for does not run here.
+            ConfigError: settings that cannot work.
+        """
+        folder = Path(folder).resolve()
+        index_files.refuse_something_else(folder)
+        ids = index_files.checked_ids(ids, len(vectors))
+        chosen = for_rows(settings or IndexSettings(), len(ids))
+        engine, reason = engines.choose(chosen.engine)
+        index_files.remove_leftovers(folder)
+        with atomic_directory(folder) as building:
+            unit_ND = index_files.write_vectors(building / index_files.VECTORS, vectors)
+            index_files.write_ids(building / index_files.IDS, ids)
+            scann_version = None
+            if engine == "scann" and chosen.layout != "brute_force":
+                from kmm_jax.retrieval import scann_engine
+
+                searcher = scann_engine.train(unit_ND, chosen)
+                searcher.save(building / index_files.SCANN, building / index_files.VECTORS)
+                scann_version = scann_engine.version()
+            names = sorted(p.relative_to(building) for p in building.rglob("*") if p.is_file())
+            write_json(
+                building / index_files.INDEX,
+                {
+                    "format": index_files.FORMAT,
+                    "rows": len(ids),
+                    "dim": unit_ND.shape[1],
+                    "model_hash": model_hash,
+                    "engine": engine if engine == "scann" else f"exact: {reason}",
+                    "scann_version": scann_version,
+                    "settings": asdict(chosen),
+                    "metadata": dict(metadata or {}),
+                    "files": {p.as_posix(): checksums.describe(building / p) for p in names},
+                },
+            )
+            # Mapped pages of a file that moves stay valid, but its name would not.
+            del unit_ND
+        return cls.load(folder, model_hash=model_hash, engine=chosen.engine)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        model_hash: str | None = None,
+        engine: Engine = "auto",
+    ) -> Index:
+        """Open an index; the vectors are memory-mapped.
+
+        Args:
+            model_hash: of the model that the queries will come from, to be checked.
+            engine: to search with another than the index was built for.
+
+        Raises:
+            DataError: no index, a half-written one, or a file in it that is missing or damaged.
+            UserError: the index belongs to another model, or the engine does not run here.
+        """
+        folder = Path(folder)
+        description = index_files.read_description(folder)
+        if model_hash is not None:
+            _check_model(folder, description["model_hash"], model_hash)
+        for name, expected in description["files"].items():
+            checksums.check(folder / name, expected)
+        ids = index_files.read_ids(folder / index_files.IDS)
+        vectors_ND = index_files.map_vectors(folder / index_files.VECTORS)
+        shape = (description["rows"], description["dim"])
+        if len(ids) != shape[0] or vectors_ND.shape != shape:
+            raise DataError(
+                f"{folder}: {len(ids)} ids and vectors of shape {vectors_ND.shape} do not match "
+                f"{index_files.INDEX}, which says {shape}; build the index again"
+            )
+        return cls(
+            folder=folder,
+            ids=index_files.checked_ids(ids, shape[0]),
+            vectors=vectors_ND,
+            description=description,
+            engine=engine,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the vectors."""
+        return int(self._vectors.shape[1])
+
+    def search(self, queries: np.ndarray, k: int = 10) -> Results:
+        """The ``k`` nearest of each query; all there are where ``k`` is more.
+
+        Args:
+            queries: (Q, D), or one vector (D,).
+
+        Raises:
+            DataError: another dimension than the index's, or a vector that is zero or not finite.
+            UserError: ``k`` below 1.
+        """
+        rows_QK, scores_QK = self._search(self._queries(queries), self._at_most(k))
+        ids = [[self.ids[row] for row in rows] for rows in rows_QK]
+        return Results(ids=ids, scores=scores_QK, rows=rows_QK)
+
+    def recall(self, queries: np.ndarray, k: int = 10) -> float:
+        """The share of the true ``k`` nearest, by exact search, that :meth:`search` finds."""
+        queries_QD, k = self._queries(queries), self._at_most(k)
+        found_QK, _ = self._search(queries_QD, k)
+        true_QK, _ = self._searcher.exact.search(queries_QD, k)
+        pairs = zip(found_QK, true_QK, strict=True)
+        return float(np.mean([len(np.intersect1d(found, true)) / k for found, true in pairs]))
+
+    def check_model(self, model_hash: str) -> None:
+        """Refuse queries of another model.
+
+        Raises:
+            UserError: the index was built with a model of another hash.
+        """
+        _check_model(self.folder, self.model_hash, model_hash)
+
+    def vector(self, id: str) -> np.ndarray:
+        """The unit vector (D,), float32, of an id.
+
+        Raises:
+            UserError: no such id.
+        """
+        return np.array(self._vectors[self.row(id)])
+
+    def row(self, id: str) -> int:
+        """The place of an id in the index.
+
+        Raises:
+            UserError: no such id.
+        """
+        if self._row_of is None:
+            self._row_of = {each: row for row, each in enumerate(self.ids)}
+        if id not in self._row_of:
+            raise UserError(f"{self.folder} holds no id {id!r} among its {len(self):,}")
+        return self._row_of[id]
+
+    def info(self) -> dict[str, Any]:
+        """What the index is and how it searches, as JSON values."""
+        files = self._description["files"].values()
+        return {
+            "folder": str(self.folder),
+            "rows": len(self),
+            "dim": self.dim,
+            "bytes": sum(file["bytes"] for file in files),
+            "model_hash": self.model_hash,
+            "engine": self._searcher.described,
+            "settings": asdict(self._settings),
+            "metadata": self.metadata,
+        }
+
+    def _search(self, queries_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        rows_QK, scores_QK = self._searcher.search(queries_QD, k)
+        # The leaves that were searched may hold fewer than k; exact search fills such rows.
+        short_Q = (rows_QK < 0).any(axis=1)
+        if short_Q.any():
+            rows_QK[short_Q], scores_QK[short_Q] = self._searcher.exact.search(
+                queries_QD[short_Q], k
+            )
+        return rows_QK, scores_QK
+
+    def _queries(self, queries: np.ndarray) -> np.ndarray:
+        queries_QD = unit_rows(np.atleast_2d(np.asarray(queries)), "query")
+        if queries_QD.shape[1] != self.dim:
+            raise DataError(
+                f"the queries have {queries_QD.shape[1]} dimensions, the index {self.dim}; they "
+                "must come from the model that the index was built with"
+            )
+        return queries_QD
+
+    def _at_most(self, k: int) -> int:
+        if k < 1:
+            raise UserError(f"k must be at least 1, found {k}")
+        return min(k, len(self))
+
+
+def _check_model(folder: Path, built_with: str, asked_with: str) -> None:
+    if built_with != asked_with:
+        raise UserError(
+            f"{folder} was built with another model: its hash is {built_with!r}, this model's "
+            f"{asked_with!r}; search with the model it was built with, or embed and build anew "
+            "with this one"
+        )

@@ -1,0 +1,161 @@
+"""The files of an index, and what makes them fit to be used."""
+
+from __future__ import annotations
+
+import collections
+import glob
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmm_jax.errors import ConfigError, DataError, UserError
+from kmm_jax.retrieval.settings import IndexSettings
+from kmm_jax.retrieval.vectors import unit_rows
+
+INDEX = "index.json"
+FORMAT = "kmm_jax index 1"
+VECTORS, IDS, SCANN = "vectors.npy", "ids.parquet", "scann"
+_BLOCK_ROWS = 65_536
+
+
+def refuse_something_else(folder: Path) -> None:
+    """Guard what a build would replace: only an index or an empty folder is.
+
+    Raises:
+        UserError: ``folder`` exists and is something else.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / INDEX).is_file()):
+        raise UserError(
+            f"{folder} exists and is not an index, so it is not replaced; choose another folder"
+        )
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary folders that killed builds of this index left beside it."""
+    eight = "[0-9a-f]" * 8
+    for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.{eight}.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def checked_ids(ids: Sequence[str], rows: int) -> list[str]:
+    """The ids as a list: one for each row, all different.
+
+    Raises:
+        DataError: they are not.
+    """
+    ids = list(ids)
+    if len(ids) != rows:
+        raise DataError(f"{len(ids)} ids for {rows} vectors; each vector needs one id")
+    if not ids:
+        raise DataError("an index needs at least one vector")
+    for row, each in enumerate(ids):
+        if not isinstance(each, str) or not each:
+            raise DataError(f"id {row} is {each!r}; ids are texts that are not empty")
+    if len(set(ids)) < len(ids):
+        twice = [each for each, count in collections.Counter(ids).items() if count > 1]
+        raise DataError(
+            f"{len(twice)} ids stand more than once, the first is {twice[0]!r}; every id must "
+            "name one vector: remove the duplicates"
+        )
+    return ids
+
+
+def write_vectors(path: Path, vectors: np.ndarray) -> np.ndarray:
+    """Write unit vectors block by block, so that memory stays bounded; return them, mapped."""
+    if np.ndim(vectors) != 2 or not np.shape(vectors)[1]:
+        raise DataError(f"vectors must have shape (rows, dimension), found {np.shape(vectors)}")
+    unit_ND = np.lib.format.open_memmap(path, "w+", np.float32, tuple(np.shape(vectors)))
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        unit_ND[rows] = unit_rows(vectors[rows], f"index (from row {start} on)")
+    unit_ND.flush()
+    return unit_ND
+
+
+def map_vectors(path: Path) -> np.ndarray:
+    """The vectors, float32 (N, D), memory-mapped.
+
+    Raises:
+        DataError: the file cannot be read as such.
+    """
+    try:
+        vectors_ND = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} is damaged: {error}; build the index again") from error
+    if vectors_ND.dtype != np.float32 or vectors_ND.ndim != 2:
+        raise DataError(f"{path}: expected float32 rows, found {vectors_ND.dtype}")
+    return vectors_ND
+
+
+def write_ids(path: Path, ids: list[str]) -> None:
+    """Write the ids, in order, as the column ``id`` of a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"id": pa.array(ids, pa.string())})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False, write_page_checksum=True)
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids that :func:`write_ids` wrote.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        ids = pq.read_table(path, columns=["id"]).column("id").to_pylist()
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise DataError(f"{path} is damaged: {error}; build the index again") from error
+    return ids
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The index's ``index.json``, its names and types checked.
+
+    Raises:
+        DataError: there is none, or it is damaged or of another version.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        aside = folder.with_name(f".{folder.name}.old")
+        hint = (
+            f"; the index that was there is at {aside}, a build was stopped while replacing it: "
+            "rename it back or build again"
+            if (aside / INDEX).is_file() and not folder.exists()
+            else "; build one with kmm index build"
+        )
+        raise DataError(f"{folder} is no index: no {INDEX} there" + hint)
+    try:
+        description = json.loads(path.read_text("utf-8"))
+        if description["format"] != FORMAT:
+            raise DataError(
+                f"{path}: the format is {description['format']!r}, this version reads {FORMAT!r}; "
+                "build the index again"
+            )
+        expected = {
+            "rows": int,
+            "dim": int,
+            "model_hash": str,
+            "engine": str,
+            "scann_version": str | None,
+            "settings": dict,
+            "metadata": dict,
+            "files": dict,
+        }
+        wrong = [name for name, kind in expected.items() if not isinstance(description[name], kind)]
+        lacks = {VECTORS, IDS} - description["files"].keys()
+        if wrong or lacks:
+            raise ValueError(f"{', '.join([*wrong, *lacks])} is not as it should be")
+        IndexSettings(**description["settings"])
+    except (ValueError, KeyError, TypeError, ConfigError) as error:
+        raise DataError(f"{path} is damaged ({error}); build the index again") from error
+    return description

@@ -1,0 +1,230 @@
+"""ScaNN without TensorFlow: whether it runs here, training, saving, searching.
+
+Letters: Q queries, N vectors, D dimensions, K best.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import math
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from kmm_jax.errors import DataError, UserError
+from kmm_jax.retrieval.settings import IndexSettings
+
+_NEEDED_FLAGS = ("avx2", "fma")
+_PARALLEL_QUERIES = 64
+_DATASET = "dataset.npy"
+_ASSETS = "scann_assets.pbtxt"
+_CHATTER = re.compile(r"[IW]\d{4} |WARNING: All log messages before absl")
+
+
+def unavailable(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """Why ScaNN cannot be used in this process, in a few words; None if it can.
+
+    The processor is asked before ScaNN is imported: on one without AVX2 and FMA its first
+    instruction ends the process (SIGILL), which nothing could catch.
+    """
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        missing = _missing_flags(cpuinfo)
+        if missing:
+            return missing
+    try:
+        _scann()
+    except ModuleNotFoundError as error:
+        if error.name == "scann":
+            return "scann is not installed"
+        return f"scann could not be imported ({error})"
+    except Exception as error:
+        # A wheel for another system or library version fails in many ways.
+        return f"scann could not be imported ({_line(error)})"
+    return None
+
+
+def version() -> str:
+    """The installed ScaNN's version."""
+    import importlib.metadata
+
+    return importlib.metadata.version("scann")
+
+
+class ScannSearcher:
+    """A ScaNN searcher over unit vectors."""
+
+    def __init__(self, searcher: Any, settings: IndexSettings, rows: int) -> None:
+        self._searcher = searcher
+        self._settings = settings
+        self._rows = rows
+
+    def search(self, queries_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows int64 (Q, k) and scores float32 (Q, k), best first, ties to the lower row.
+
+        Where the leaves searched hold fewer than ``k`` vectors, the row is -1.
+        """
+        if not len(queries_QD):
+            return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
+        settings = self._settings
+        queries_QD = np.ascontiguousarray(queries_QD, np.float32)
+        wanted: dict[str, int] = {}
+        if settings.reorder is not None:
+            wanted["pre_reorder_num_neighbors"] = min(max(settings.reorder, 4 * k), self._rows)
+        if settings.leaves is not None and settings.leaves_to_search is not None:
+            # Enough leaves for k results even where they are smaller than the mean.
+            enough = math.ceil(2 * k * settings.leaves / self._rows)
+            wanted["leaves_to_search"] = min(
+                max(settings.leaves_to_search, enough), settings.leaves
+            )
+        many = len(queries_QD) >= _PARALLEL_QUERIES
+        search = self._searcher.search_batched_parallel if many else self._searcher.search_batched
+        rows, scores = search(queries_QD, k, **wanted)
+        # ScaNN fills up with row 0 and NaN.
+        rows = np.where(np.isnan(scores), -1, rows.astype(np.int64))
+        scores = np.where(np.isnan(scores), -np.inf, scores).astype(np.float32)
+        order = np.lexsort((rows, -scores), axis=1)
+        return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+
+    def save(self, folder: Path, vectors: Path) -> None:
+        """Write what was learnt into ``folder``; the vectors stay in their own file, ``vectors``.
+
+        All paths in the files are relative, so that the folder that holds both can be moved.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._searcher.serialize(str(folder), relative_path=True)
+        # ScaNN writes the vectors a second time; its list of files is pointed at ours instead.
+        (folder / _DATASET).unlink(missing_ok=True)
+        assets = (folder / _ASSETS).read_text("utf-8")
+        relative = Path(os.path.relpath(vectors, folder)).as_posix()
+        (folder / _ASSETS).write_text(assets.replace(f'"{_DATASET}"', f'"{relative}"'), "utf-8")
+
+
+def train(vectors_ND: np.ndarray, settings: IndexSettings) -> ScannSearcher:
+    """Learn partition and hashes from unit vectors, with settings chosen by ``for_rows``.
+
+    The same vectors and settings give the same files, byte for byte.
+
+    Raises:
+        UserError: ScaNN cannot work with these.
+    """
+    builder = (
+        _scann()
+        .builder(np.ascontiguousarray(vectors_ND, np.float32), 10, "dot_product")
+        .set_n_training_threads(_threads())
+    )
+    if settings.layout == "tree":
+        builder = builder.tree(
+            num_leaves=settings.leaves,
+            num_leaves_to_search=settings.leaves_to_search,
+            training_sample_size=settings.training_rows,
+            # A random start would make every build another one.
+            random_init=False,
+            soar_lambda=settings.soar_lambda,
+        )
+    if settings.layout == "brute_force":
+        builder = builder.score_brute_force()
+    else:
+        builder = builder.score_ah(
+            settings.dims_per_block,
+            anisotropic_quantization_threshold=settings.anisotropic_threshold,
+            training_sample_size=settings.training_rows,
+        ).reorder(settings.reorder)
+    with _native_log() as log:
+        try:
+            searcher = builder.build()
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"ScaNN could not build the index: {_line(error)}; settings: {settings}. "
+                "Leave them out to have them chosen by size, or use the engine 'exact'." + log()
+            ) from error
+    return ScannSearcher(searcher, settings, len(vectors_ND))
+
+
+def load(folder: Path, settings: IndexSettings, rows: int) -> ScannSearcher:
+    """A saved searcher.
+
+    Raises:
+        DataError: this ScaNN cannot read the files.
+    """
+    with _native_log() as log:
+        try:
+            searcher = _scann().load_searcher(str(folder), assets_backcompat_shim=False)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise DataError(
+                f"{folder}: scann {version()} cannot read it: {_line(error)}" + log()
+            ) from error
+    return ScannSearcher(searcher, settings, rows)
+
+
+@functools.cache
+def _scann() -> ModuleType:
+    # ScaNN imports TensorFlow if it is there, which takes seconds and must match its version; only
+    # its TensorFlow operators, not used here, need that.
+    hide = "tensorflow" not in sys.modules
+    if hide:
+        sys.modules["tensorflow"] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("scann.scann_ops.py.scann_ops_pybind")
+    finally:
+        if hide:
+            del sys.modules["tensorflow"]
+
+
+def _missing_flags(cpuinfo: Path) -> str | None:
+    try:
+        text = cpuinfo.read_text("utf-8", errors="replace")
+    except OSError:
+        return f"{cpuinfo} could not be read, which says whether this processor can run scann"
+    flags = {
+        flag
+        for line in text.splitlines()
+        if line.partition(":")[0].strip() == "flags"
+        for flag in line.partition(":")[2].split()
+    }
+    missing = [flag.upper() for flag in _NEEDED_FLAGS if flag not in flags]
+    return (
+        f"this processor has no {' and no '.join(missing)}, which scann needs" if missing else None
+    )
+
+
+def _threads() -> int:
+    return max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 1)
+
+
+@contextlib.contextmanager
+def _native_log() -> Iterator[Any]:
+    """Hold back what C++ writes to stderr; afterwards pass on all but its chatter.
+
+    Yields a function for the end of an error message: what was written so far.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+
+        def written() -> str:
+            text = os.pread(held.fileno(), 1 << 20, 0).decode("utf-8", "replace")
+            kept = [line for line in text.splitlines() if not _CHATTER.match(line)]
+            return "".join(f"\n{line}" for line in kept)
+
+        os.dup2(held.fileno(), 2)
+        try:
+            yield written
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        if rest := written():
+            os.write(2, f"{rest[1:]}\n".encode())
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
