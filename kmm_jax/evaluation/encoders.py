@@ -1,0 +1,115 @@
+"""What makes vectors and captions: the functions of a training loop, or a loaded model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kmm_jax.errors import DataError
+from kmm_jax.text.styles import Style
+
+if TYPE_CHECKING:
+    from kmm_jax.inference.model import Model
+    from kmm_jax.text.tokenizer import Tokenizer
+
+Functions = Mapping[str, Callable[[Any, Mapping[str, Any]], Any]]
+"""``encode_image``, ``encode_text``, perhaps ``caption``; jitted, ``(params, batch) -> array``."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """What evaluation needs of a model.
+
+    Attributes:
+        image: uint8 (B, S, S, 3) to unit vectors (B, E), float32. Always called with the same B.
+        text: any number N of texts, in a style or (None) without a style token, to (N, E).
+        caption: uint8 (B, S, S, 3) to B captions in a style; None if the model has no decoder.
+    """
+
+    image: Callable[[np.ndarray], np.ndarray]
+    text: Callable[[Sequence[str], Style | None], np.ndarray]
+    caption: Callable[[np.ndarray, Style | None], list[str]] | None = None
+
+
+def from_functions(
+    functions: Functions, params: Any, tokenizer: Tokenizer, *, text_length: int, batch_size: int
+) -> Encoder:
+    """An encoder over jitted functions; texts go in batches of ``batch_size``, the last filled up.
+
+    ``functions["encode_image"]`` takes ``{"image": (B, S, S, 3)}``, ``functions["encode_text"]``
+    ``{"text": (B, L)}``. If there is a ``functions["caption"]``, it takes ``{"image", "prompt"}``
+    with the prompt ``[BOS] [STYLE]`` as int32 (P,), and returns ids (B, T) that start with it.
+    """
+
+    def image(pixels_BHWC: np.ndarray) -> np.ndarray:
+        return finite(functions["encode_image"](params, {"image": pixels_BHWC}), "image")
+
+    def text(texts: Sequence[str], style: Style | None) -> np.ndarray:
+        ids_NL = tokenizer.sequences(list(texts), style, text_length)
+        parts = [
+            np.asarray(functions["encode_text"](params, {"text": ids_BL}))[:count]
+            for ids_BL, count in _filled(ids_NL, batch_size)
+        ]
+        return finite(np.concatenate(parts), "text")
+
+    def caption(pixels_BHWC: np.ndarray, style: Style | None) -> list[str]:
+        head = [tokenizer.bos_id] + ([] if style is None else [tokenizer.style_id(style)])
+        batch = {"image": pixels_BHWC, "prompt": np.asarray(head, np.int32)}
+        ids_BT = np.asarray(functions["caption"](params, batch))
+        return [_words(row_T[len(head) :], tokenizer) for row_T in ids_BT]
+
+    return Encoder(image=image, text=text, caption=caption if "caption" in functions else None)
+
+
+def from_model(model: Model, *, batch_size: int) -> Encoder:
+    """An encoder over a loaded model (:func:`kmm_jax.inference.load`)."""
+    from kmm_jax.models.coca.config import CoCaConfig
+
+    def image(pixels_BHWC: np.ndarray) -> np.ndarray:
+        return finite(model.embed_image(list(pixels_BHWC), batch_size=batch_size), "image")
+
+    def text(texts: Sequence[str], style: Style | None) -> np.ndarray:
+        return finite(model.embed_text(texts, style, batch_size=batch_size), "text")
+
+    def caption(pixels_BHWC: np.ndarray, style: Style | None) -> list[str]:
+        return model.caption(list(pixels_BHWC), style, batch_size=batch_size)
+
+    captions = isinstance(model.config, CoCaConfig)
+    return Encoder(image=image, text=text, caption=caption if captions else None)
+
+
+def finite(vectors: Any, kind: str) -> np.ndarray:
+    """``vectors`` as float32 (N, E), once none of them is NaN or infinite.
+
+    Raises:
+        DataError: some are; scores of such vectors would look like figures and mean nothing.
+    """
+    vectors_NE = np.asarray(vectors, np.float32)
+    bad = int((~np.isfinite(vectors_NE)).any(axis=1).sum())
+    if bad:
+        raise DataError(
+            f"{bad} of {len(vectors_NE)} {kind} vectors are NaN or infinite: the model's "
+            "parameters are broken; take an earlier checkpoint"
+        )
+    return vectors_NE
+
+
+def style_name(style: Style | None) -> str:
+    """The style as metrics name it; ``plain`` where no style token is used."""
+    return "plain" if style is None else style
+
+
+def _filled(rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Batches of exactly ``size`` rows and how many of them count; one shape, one compilation."""
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        missing = size - len(part)
+        yield np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]), len(part)
+
+
+def _words(ids_T: np.ndarray, tokenizer: Tokenizer) -> str:
+    ends = np.flatnonzero(ids_T == tokenizer.eos_id)
+    return tokenizer.decode(ids_T[: ends[0]].tolist() if len(ends) else ids_T.tolist())

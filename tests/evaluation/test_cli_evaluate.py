@@ -1,0 +1,143 @@
+"""`kmm evaluate` with a real, untrained model over real shards."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from kmm_jax.cli import main
+from kmm_jax.evaluation.encoders import from_functions, from_model
+from kmm_jax.inference import load
+from kmm_jax.interop import native
+from kmm_jax.models import registry
+from kmm_jax.models.coca.config import small
+from kmm_jax.tasks.coca import CoCaTask
+from kmm_jax.training.evaluators import evaluation_functions
+from kmm_jax.training.sharding import MeshConfig, make_mesh
+from tests.evaluation.conftest import LENGTH, ROWS, SIZE
+
+ZERO_SHOT = ["--classes", "shop_colours", "--label", "color"]
+
+
+@pytest.fixture(scope="module")
+def model_folder(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "exported"
+    config = small(
+        image_size=SIZE,
+        patch_size=8,
+        width=32,
+        depth=1,
+        half=1,
+        vocabulary=tokenizer.vocab_size,
+        length=LENGTH,
+        queries=4,
+    )
+    params = nnx.as_pure(nnx.state(registry.build(config, rngs=nnx.Rngs(0)), nnx.Param))
+    native.save(
+        folder,
+        native.Exported(
+            config=config, params=nnx.to_pure_dict(params), tokenizer=tokenizer, styled=True
+        ),
+    )
+    return str(folder)
+
+
+def test_it_prints_json_of_every_task_and_writes_the_report(model_folder, shards, tmp_path, capsys):
+    output = tmp_path / "scores"
+    options = ["--tasks", "zero_shot,retrieval,captions", "--styles", "query,prompt"]
+    options += ["--batch-size", "8", "--json", "--output", str(output)]
+    code = main(["evaluate", model_folder, shards, *ZERO_SHOT, *options])
+    printed = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert [table["task"] for table in printed["tables"]] == ["zero_shot", "retrieval", "captions"]
+    zero_shot, retrieval, captions = printed["tables"]
+    assert set(zero_shot["scores"]) == {
+        f"{style}/{name}" for style in ("query", "prompt") for name in ("top1", "top5", "macro")
+    } | {"majority"}
+    assert zero_shot["classes"] == 14
+    assert retrieval["text_to_image/gallery"] == ROWS
+    assert captions["scores"]["prompt/mentions_color"]["chance"] is not None
+    assert printed["about"]["rows"] == ROWS
+    assert printed["about"]["model_hash"] == load(model_folder).hash
+    assert sorted(os.listdir(output)) == [
+        "confusion-color-prompt.png",
+        "confusion-color-query.png",
+        "evaluation.json",
+        "evaluation.md",
+    ]
+    assert json.loads((output / "evaluation.json").read_text("utf-8")) == printed
+
+
+def test_it_prints_markdown_of_retrieval_alone_where_no_classes_are_named(
+    model_folder, shards, capsys
+):
+    options = ["--fields", "query,product_name", "--batch-size", "8"]
+    code = main(["evaluate", model_folder, shards, *options])
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert "## Image-text retrieval: query" in printed
+    assert "distinct product_name texts" in printed
+    assert "in the style shopping" in printed
+    assert "Zero-shot" not in printed
+
+
+def test_the_loops_functions_and_the_loaded_model_give_the_same_vectors(model_folder, tokenizer):
+    exported = native.load(model_folder)
+    graphdef = nnx.graphdef(
+        nnx.eval_shape(lambda: registry.build(exported.config, rngs=nnx.Rngs(0)))
+    )
+    polled = []
+    functions = evaluation_functions(
+        CoCaTask(model=exported.config),
+        graphdef,
+        make_mesh(MeshConfig()),
+        lambda: polled.append(None),
+    )
+    one = from_functions(functions, exported.params, tokenizer, text_length=LENGTH, batch_size=8)
+    other = from_model(load(model_folder), batch_size=8)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), np.uint8)
+    np.testing.assert_allclose(one.image(pixels), other.image(pixels), atol=1e-5)
+    texts = [f"빨간색 옷 {i}" for i in range(11)]
+    for style in ("query", None):
+        np.testing.assert_allclose(one.text(texts, style), other.text(texts, style), atol=1e-5)
+    assert len(polled) == 1 + 2 * 2  # a batch of images, two of texts in each style
+    assert one.caption is None
+    assert other.caption is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tasks", "zeroshot"], "did you mean 'zero_shot'"),
+        (["--tasks", "zero_shot"], "needs --classes and --label"),
+        (["--tasks", ","], "at least one"),
+        (["--classes", "shop_types"], "1 --classes, but --label -"),
+        (["--classes", "shop_typs", "--label", "type"], "did you mean 'shop_types'"),
+        ([*ZERO_SHOT, "--styles", "querry"], "did you mean 'query'"),
+        ([*ZERO_SHOT, "--styles", "query,query"], "once"),
+        ([*ZERO_SHOT, *ZERO_SHOT], "2 --classes, but --label color, color"),
+        (["--fields", "qery"], "did you mean 'query'"),
+        (["--field-style", "query,prompt"], "takes one style"),
+        (["--output", __file__], "must be a folder"),
+        (["--batch-size", "0"], "batch_size must be at least 1"),
+        (["--limit", "0"], "limit must be at least 1"),
+        (
+            ["--classes", "shop_types", "--label", "type", "--batch-size", "8"],
+            "no record has a label 'type'; valid names: color, number",
+        ),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(model_folder, shards, capsys, options, message):
+    code = main(["evaluate", model_folder, shards, *options])
+    captured = capsys.readouterr()
+    assert code == 2
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_a_model_or_source_that_is_not_there_exits_with_2(model_folder, tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path / "none"), str(tmp_path)]) == 2
+    assert main(["evaluate", model_folder, str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("kmm evaluate:") == 2
