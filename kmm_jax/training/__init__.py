@@ -1,0 +1,1 @@
+"""The one training loop: experiment, state, sharding, optimizer, checkpoints, metrics."""

@@ -1,0 +1,82 @@
+"""Experiments by file or by name."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import kmm_jax
+from kmm_jax.errors import ConfigError, UserError, nearest
+from kmm_jax.training import overrides as dotted
+from kmm_jax.training.experiment import Experiment
+
+
+def load_experiment(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Run the config file's ``experiment()`` and apply dotted overrides to what it returns.
+
+    Args:
+        name: a path (``configs/coca/shop.py``), or a name (``coca/shop``) looked for in
+            ``./configs`` and then among the configs that come with the package.
+
+    Raises:
+        ConfigError: no such file, a mistake in it (with its line), or a wrong override.
+    """
+    file = _find(str(name))
+    experiment = _run(file)
+    return dotted.apply(experiment, overrides)
+
+
+def _folders() -> list[Path]:
+    package = Path(kmm_jax.__file__).parent
+    # Beside the package in a checkout, inside it once installed.
+    return [Path("configs"), package / "configs", package.parent / "configs"]
+
+
+def _find(name: str) -> Path:
+    if name.endswith(".py"):
+        if Path(name).is_file():
+            return Path(name)
+        stem = name.removesuffix(".py").removeprefix("./").removeprefix("configs/")
+    else:
+        stem = name.removeprefix("configs/")
+    for folder in _folders():
+        file = folder / f"{stem}.py"
+        if file.is_file() and file.resolve().is_relative_to(folder.resolve()):
+            return file
+    known = {
+        file.relative_to(folder).with_suffix("").as_posix()
+        for folder in _folders()
+        for file in folder.glob("*/*.py")
+    }
+    raise ConfigError(f"no experiment {name!r}, as a file or under configs/{nearest(stem, known)}")
+
+
+def _run(file: Path) -> Experiment:
+    # Dataclasses look their module up, so it is registered while it runs.
+    module_name = "kmm_config_" + "_".join(file.with_suffix("").parts[-2:])
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, "experiment", None)):
+            raise ConfigError(f"{file} defines no function experiment() that returns an Experiment")
+        experiment = module.experiment()
+    except UserError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    except SyntaxError as error:
+        raise ConfigError(f"{error.filename} line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = [f for f in frames if Path(f.filename).resolve() == file.resolve()]
+        line = f" line {where[-1].lineno}" if where else ""
+        raise ConfigError(f"{file}{line}: {type(error).__name__}: {error}") from error
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(
+            f"{file}: experiment() returned {type(experiment).__name__}, expected an Experiment"
+        )
+    return experiment

@@ -1,0 +1,68 @@
+"""A whole training run as one value."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from kmm_jax.data.config import DataConfig
+from kmm_jax.errors import ConfigError
+from kmm_jax.training import duration
+from kmm_jax.training.checkpoint_config import CheckpointConfig
+from kmm_jax.training.optimizer import Adafactor, AdamW
+from kmm_jax.training.sharding import MeshConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What a config file returns and ``train`` runs.
+
+    Attributes:
+        name: said in messages and kept with the run.
+        task: a ``training.task.Task``; the tasks are in ``kmm_jax.tasks``.
+        data: what batches are made of.
+        tokenizer: the tokenizer's folder; the run keeps a copy.
+        global_batch_size: examples an update, over all devices, hosts and accumulated parts.
+        duration: of the run, in steps, epochs or examples.
+        accumulate: parts a batch is computed in, one after the other; their gradients are averaged.
+            A contrastive loss compares within a part, so it sees fewer negatives.
+        ema: decay of the averaged parameters (0.9999, say), which are then those evaluated.
+        seed: of the parameters and of the tasks' random numbers; the data has its own.
+        evaluators: objects with ``name``, ``every`` (a duration) and
+            ``run(functions, params) -> Iterator[(name, value)]``.
+        log_every: duration between two records of metrics.
+        profile: first and last step of a trace for the profiler, kept under ``profile/``.
+    """
+
+    name: str
+    task: Any
+    data: DataConfig
+    tokenizer: str | None = None
+    global_batch_size: int
+    duration: str
+    optimizer: AdamW | Adafactor = dataclasses.field(default_factory=AdamW)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    accumulate: int = 1
+    ema: float | None = None
+    seed: int = 0
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    evaluators: tuple[Any, ...] = ()
+    log_every: str = "10 steps"
+    profile: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for field, least in (("global_batch_size", 1), ("accumulate", 1), ("seed", 0)):
+            if getattr(self, field) < least:
+                raise ConfigError(f"{field} must be at least {least}, got {getattr(self, field)}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ConfigError(f"ema must lie between 0 and 1 (or be none), got {self.ema}")
+        if duration.parse(self.duration).unit == "percent":
+            raise ConfigError(
+                f"duration {self.duration!r}: the whole run is given in steps, epochs or examples"
+            )
+        duration.parse(self.log_every)
+        for evaluator in self.evaluators:
+            duration.parse(evaluator.every)
+        names = [evaluator.name for evaluator in self.evaluators]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"two evaluators have the same name: {', '.join(sorted(names))}")

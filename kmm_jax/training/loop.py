@@ -1,0 +1,358 @@
+"""The training loop.
+
+Step t is dispatched before the numbers of step t - 1 are fetched, so the devices never wait for
+Python; whatever goes wrong is seen one step late, and never saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import jax
+import numpy as np
+
+from kmm_jax.errors import ConfigError, UserError
+from kmm_jax.training import checkpoint, duration, hardware, run_directory
+from kmm_jax.training import setup as setups
+from kmm_jax.training.checkpoint import Checkpoints
+from kmm_jax.training.compile_cache import use_compile_cache
+from kmm_jax.training.evaluators import evaluation_functions
+from kmm_jax.training.experiment import Experiment
+from kmm_jax.training.interrupts import Interrupted, Interrupts, interrupts
+from kmm_jax.training.metrics import MetricsLog
+from kmm_jax.training.progress import Meter, Progress
+from kmm_jax.training.setup import Setup
+from kmm_jax.training.state import TrainState, create
+from kmm_jax.training.update import make_update, place
+
+End = Literal["finished", "SIGTERM", "SIGINT", "stop_after"]
+
+
+class BadRowMetrics(Protocol):
+    """The count of unusable rows."""
+
+    def metrics(self) -> dict[str, float]:
+        """Values to log, by name."""
+        ...
+
+
+class BatchLoader(Protocol):
+    """What the loop needs of a loader; ``kmm_jax.data.loader.Loader`` is the one there is."""
+
+    @property
+    def examples(self) -> int:
+        """Rows in an epoch."""
+        ...
+
+    @property
+    def bad_rows(self) -> BadRowMetrics:
+        """The rows that could not be used."""
+        ...
+
+    def batches(self, start_step: int = 0) -> Any:
+        """A generator of this process's rows of each global batch from ``start_step`` on."""
+        ...
+
+
+class NotFiniteError(UserError):
+    """The loss or the gradient became NaN or infinite."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """How training ended.
+
+    Attributes:
+        step: updates made, in all.
+        end: ``"finished"``, or what stopped it; then the same call goes on from there.
+        metrics: the last value of each metric.
+        state: the parameters and the rest, on the devices.
+    """
+
+    run_dir: Path
+    step: int
+    end: End
+    metrics: dict[str, float]
+    state: TrainState
+
+
+def train(
+    experiment: Experiment,
+    run_dir: str | os.PathLike[str],
+    *,
+    loader: BatchLoader | None = None,
+    stop_after: int | None = None,
+) -> Result:
+    """Train, or go on from the newest whole checkpoint in ``run_dir``.
+
+    SIGTERM and SIGINT end it in order: it saves and returns.
+
+    Args:
+        loader: batches from elsewhere than ``experiment.data``.
+        stop_after: stop and save once this step is done, as if interrupted.
+
+    Raises:
+        ConfigError: something in the experiment cannot work; before anything is compiled.
+        DataError: unusable data, or a run directory that holds something else.
+        NotFiniteError: the loss became NaN or infinite; the checkpoints before stay.
+    """
+    run_dir = Path(run_dir)
+    use_compile_cache()
+    mesh = setups.prepare_mesh(experiment)
+    tokenizer = run_directory.check(experiment, run_dir)
+    vocabulary = None
+    if loader is None:
+        loader, vocabulary = _open_loader(experiment, run_dir, tokenizer)
+    setup = setups.prepare(
+        experiment, mesh, examples_per_epoch=loader.examples, vocabulary=vocabulary
+    )
+    run_directory.write(experiment, run_dir, tokenizer)
+    last = min(setup.total_steps, stop_after or setup.total_steps)
+    state = checkpoint.restore(run_dir, setup.abstract)
+    if state is None:
+        state = _fresh(experiment, setup)
+    with contextlib.ExitStack() as stack:
+        flag = stack.enter_context(interrupts())
+        run = _Run(experiment, setup, run_dir, loader, flag, step=int(state.step), stack=stack)
+        step, state = run.train(state, last=last)
+    end: End = "finished" if step >= setup.total_steps else "stop_after"
+    if run.stopped:
+        end = flag.received or "SIGTERM"  # perhaps another process received it
+    return Result(run_dir=run_dir, step=step, end=end, metrics=run.latest, state=state)
+
+
+class _Run:
+    """One process's part in a run, from the state it begins with to its end."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        setup: Setup,
+        run_dir: Path,
+        loader: BatchLoader,
+        flag: Interrupts,
+        *,
+        step: int,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self.experiment, self.setup, self.run_dir = experiment, setup, run_dir
+        self.loader, self.flag, self.start = loader, flag, step
+        self.latest: dict[str, float] = {}
+        self.meter = Meter()
+        self.update: Any = None
+        self.stopped = False
+        self.progress = Progress(experiment.name, setup.total_steps)
+        stack.callback(self.progress.close)
+        self.log: MetricsLog | None = None
+        if jax.process_index() == 0:
+            self.log = MetricsLog(run_dir, step=step)
+            stack.callback(self.log.close)
+            self.latest = self.log.latest
+        self.checkpoints = Checkpoints(run_dir, experiment.checkpoint)
+        stack.callback(self.checkpoints.close)
+        self.functions = evaluation_functions(
+            experiment.task, setup.graphdef, setup.mesh, flag.leave_evaluation
+        )
+        self.log_every = self._steps(experiment.log_every)
+        self.save_every = self._steps(experiment.checkpoint.every)
+        self.evaluate_every = {e.name: self._steps(e.every) for e in experiment.evaluators}
+        self.peak = hardware.peak_flops(setup.mesh.devices.flat[0])
+
+    def train(self, state: TrainState, *, last: int) -> tuple[int, TrainState]:
+        """Steps up to ``last``, or to an interruption; the state there is saved."""
+        step, pending = self.start, None
+        if step > 0:
+            self._note(f"goes on from the checkpoint of step {step}")
+            self.stopped = self._evaluate(step, state)  # what an interruption left out
+        if step >= last or self.stopped:
+            return step, state
+        with contextlib.closing(self.loader.batches(step)) as batches:
+            self.meter.restart()
+            while step < last and not self.stopped:
+                began = time.perf_counter()
+                rows = next(batches)
+                self.meter.waited(time.perf_counter() - began)
+                batch = place(rows, self.setup.mesh)
+                if self.update is None:
+                    self._compile(state, batch)
+                self._profile(step)
+                state, metrics = self.update(state, batch)
+                step += 1
+                if pending is not None:
+                    self._record(*pending)
+                pending = (step, metrics, rows)
+                self.stopped = self.flag.agreed(step)
+                if self.stopped or step == last or self._due(step):
+                    self._record(*pending)
+                    pending = None
+                    self.stopped = self.stopped or self._evaluate(step, state)
+                    if self.stopped or step == last or step % self.save_every == 0:
+                        self._save(step, state)
+                    self.meter.restart()
+        if self.stopped:
+            self._note(
+                f"{self.flag.received or 'a signal elsewhere'}: saved at step {step}; "
+                "continue with the same command"
+            )
+        return step, state
+
+    def _compile(self, state: TrainState, batch: Mapping[str, jax.Array]) -> None:
+        """Trace first: what does not fit together shows before the long part."""
+        experiment, setup = self.experiment, self.setup
+        update = make_update(
+            experiment.task,
+            setup.graphdef,
+            setup.optimizer,
+            setup.learning_rate,
+            setup.mesh,
+            setup.shardings,
+            accumulate=experiment.accumulate,
+            ema=experiment.ema,
+            seed=experiment.seed,
+        )
+        try:
+            traced = update.trace(state, batch)
+        except (TypeError, ValueError) as error:
+            shapes = {name: (rows.shape, str(rows.dtype)) for name, rows in batch.items()}
+            raise ConfigError(
+                f"the task cannot take the data's batches {shapes}: {error}"
+            ) from error
+        self._note("compiling")
+        self.update = traced.lower().compile()
+        self.meter.restart()
+
+    def _record(
+        self, step: int, metrics: Mapping[str, jax.Array], rows: Mapping[str, np.ndarray]
+    ) -> None:
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        self.meter.done(self.experiment.global_batch_size)
+        if not math.isfinite(values["loss"]) or not math.isfinite(values["gradient_norm"]):
+            raise self._not_finite(step, values, rows)
+        if step % self.log_every and step != self.setup.total_steps:
+            return
+        values["examples"] = step * self.experiment.global_batch_size
+        values |= self._speed() | self.loader.bad_rows.metrics()
+        if self.log is not None:
+            self.log.write(step, values)
+        if jax.process_index() == 0:
+            self.progress.update(step, values)
+
+    def _speed(self) -> dict[str, float]:
+        rates = self.meter.read()
+        if self.peak is not None:
+            rates["speed/mfu"] = hardware.mfu(
+                rates["speed/examples_per_second"],
+                self.experiment.task.flops_per_example(),
+                self.setup.mesh.size,
+                self.peak,
+            )
+        return rates
+
+    def _evaluate(self, step: int, state: TrainState) -> bool:
+        """Run the evaluators due and not yet done at this step; True if a signal cut them short."""
+        params = state.params if state.ema is None else state.ema
+        for evaluator in self.experiment.evaluators:
+            due = step % self.evaluate_every[evaluator.name] == 0 or step == self.setup.total_steps
+            if not due or self._evaluated(step, evaluator.name):
+                continue
+            values: dict[str, float] = {}
+            try:
+                for name, value in evaluator.run(self.functions, params):
+                    values[name] = float(value)
+                    if self.flag.any_process():
+                        raise Interrupted
+            except Interrupted:
+                return True
+            if self.log is not None:
+                self.log.write(step, values, evaluator=evaluator.name)
+            self._note(" ".join(f"{k} {v:.4g}" for k, v in values.items()) + f" (step {step})")
+        return False
+
+    def _evaluated(self, step: int, name: str) -> bool:
+        """Answered by the process that keeps the log, for all alike."""
+        done = self.log is not None and self.log.evaluated(step, name)
+        if jax.process_count() == 1:
+            return done
+        from jax.experimental import multihost_utils
+
+        return bool(multihost_utils.broadcast_one_to_all(np.asarray(done)))
+
+    def _save(self, step: int, state: TrainState) -> None:
+        if self.log is not None:
+            self.log.sync()
+        self.checkpoints.save(step, state, self.latest)
+
+    def _due(self, step: int) -> bool:
+        every = (self.save_every, *self.evaluate_every.values())
+        return any(step % steps == 0 for steps in every)
+
+    def _steps(self, text: str) -> int:
+        return max(duration.resolve(text, self.setup.scale), 1)
+
+    def _profile(self, step: int) -> None:
+        if self.experiment.profile is not None and jax.process_index() == 0:
+            first, end = self.experiment.profile
+            if step == first:
+                jax.profiler.start_trace(self.run_dir / "profile")
+            elif step == end:
+                jax.profiler.stop_trace()
+
+    def _note(self, text: str) -> None:
+        if jax.process_index() == 0:
+            self.progress.note(text)
+
+    def _not_finite(
+        self, step: int, values: Mapping[str, float], rows: Mapping[str, np.ndarray]
+    ) -> NotFiniteError:
+        size = self.experiment.global_batch_size
+        shown = ", ".join(f"{k} {v:.4g}" for k, v in sorted(values.items()))
+        which = f"examples {(step - 1) * size} to {step * size - 1} in the data's order"
+        if "row" in rows:
+            which += f", rows {np.asarray(rows['row']).tolist()}"
+        self.checkpoints.wait()
+        saved = checkpoint.saved_steps(self.run_dir)
+        kept = f"the checkpoint of step {saved[0]} is kept" if saved else "nothing was saved"
+        return NotFiniteError(
+            f"step {step} is not finite ({shown}); its batch is number {step - 1}: {which}. "
+            f"Training stopped and {kept}. Lower optimizer.learning_rate, lengthen "
+            "optimizer.warmup or look at that batch (loader.batch)."
+        )
+
+
+def _fresh(experiment: Experiment, setup: Setup) -> TrainState:
+    def start() -> TrainState:
+        return create(
+            experiment.task,
+            setup.optimizer,
+            experiment.seed,
+            averaged=experiment.ema is not None,
+        )
+
+    return jax.jit(start, out_shardings=setup.shardings)()
+
+
+def _open_loader(
+    experiment: Experiment, run_dir: Path, tokenizer_file: Path | None
+) -> tuple[BatchLoader, int]:
+    from kmm_jax.data.loader import Loader
+    from kmm_jax.text.tokenizer import Tokenizer
+
+    if tokenizer_file is None:
+        raise ConfigError("the experiment names no tokenizer; give tokenizer=FOLDER")
+    tokenizer = Tokenizer.load(tokenizer_file)
+    loader = Loader(
+        experiment.data,
+        tokenizer,
+        global_batch_size=experiment.global_batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        log_path=run_dir / "bad_rows.jsonl",
+    )
+    return loader, tokenizer.vocab_size

@@ -1,0 +1,130 @@
+"""What stands in a run directory beside checkpoints and metrics: config.json and the tokenizer."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.files import atomic_directory, write_json
+from kmm_jax.training import dump
+from kmm_jax.training.checkpoint import saved_steps
+from kmm_jax.training.experiment import Experiment
+
+FORMAT = "kmm_jax run 1"
+
+# What may differ when a run is continued: it changes how long, where and how observed, not what.
+_FREE = re.compile(
+    r"(name|duration|log_every|tokenizer|data\.threads|data\.max_bad_share)"
+    r"|(mesh|checkpoint|evaluators|profile)(\..*)?"
+)
+_SHOWN = 8
+
+
+def check(experiment: Experiment, run_dir: Path) -> Path | None:
+    """Whether the experiment may train here, and where its tokenizer is; writes nothing.
+
+    A run without a checkpoint has nothing to lose: any configuration may take its place.
+
+    Raises:
+        ConfigError: the run there has another configuration or tokenizer; names the differences.
+        DataError: it is no run directory, or the tokenizer is missing.
+    """
+    config = run_dir / "config.json"
+    if not config.exists() and run_dir.exists() and (not run_dir.is_dir() or _foreign(run_dir)):
+        raise DataError(
+            f"{run_dir} exists and holds something else than a run; choose a new --run-dir"
+        )
+    started = bool(saved_steps(run_dir))
+    if started:
+        _check_same(dump.to_json(experiment), read_config(run_dir)["experiment"], run_dir)
+    if experiment.tokenizer is None:
+        return None
+    source = _tokenizer_file(Path(experiment.tokenizer))
+    copy = run_dir / "tokenizer" / "tokenizer.json"
+    if not (started and copy.exists()):
+        if not source.is_file():
+            raise DataError(
+                f"no tokenizer at {experiment.tokenizer}; train one with: "
+                f"kmm tokenizer train INPUT --output {experiment.tokenizer}"
+            )
+        return source
+    if source.is_file() and source.read_bytes() != copy.read_bytes():
+        raise ConfigError(
+            f"{run_dir} was trained with another tokenizer than {source}; its ids mean other "
+            "texts. Choose another --run-dir, or name the run's own tokenizer."
+        )
+    return copy
+
+
+def write(experiment: Experiment, run_dir: Path, tokenizer: Path | None) -> None:
+    """Write ``config.json`` and the copy of the tokenizer; one process does, all wait for it."""
+    if jax.process_index() == 0:
+        copy = run_dir / "tokenizer"
+        if tokenizer is not None and tokenizer.parent != copy:
+            _copy_tokenizer(tokenizer, copy)
+        values = {"format": FORMAT, "experiment": dump.to_json(experiment)}
+        write_json(run_dir / "config.json", values)
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("run directory")
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """The ``config.json`` of a run; ``dump.from_json`` rebuilds what is under ``experiment``.
+
+    Raises:
+        DataError: it is missing, damaged, or of another format.
+    """
+    file = run_dir / "config.json"
+    try:
+        config = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{run_dir} is no run directory: it has no config.json") from error
+    except ValueError as error:
+        raise DataError(f"{file} is damaged: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise DataError(f"{file} is not of the format {FORMAT!r}; choose another --run-dir")
+    return config
+
+
+def _check_same(new: Any, old: Any, run_dir: Path) -> None:
+    now, before = dump.leaves(new), dump.leaves(old)
+    missing = "(not there)"
+    different = [
+        f"  {path}: {before.get(path, missing)!r} -> {now.get(path, missing)!r}"
+        for path in sorted(now.keys() | before.keys())
+        if not _FREE.fullmatch(path) and now.get(path, missing) != before.get(path, missing)
+    ]
+    if different:
+        more = f"\n  ... and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
+        raise ConfigError(
+            f"{run_dir} holds a run of another configuration:\n"
+            + "\n".join(different[:_SHOWN])
+            + more
+            + "\nChoose another --run-dir, or take these changes back to continue that run."
+        )
+
+
+def _foreign(run_dir: Path) -> bool:
+    """Whether there is anything that a run does not leave when it is killed at its start."""
+    left = ("tokenizer", ".tokenizer.", "checkpoints", "bad_rows.jsonl", ".config.json.")
+    return any(not path.name.startswith(left) for path in run_dir.iterdir())
+
+
+def _tokenizer_file(path: Path) -> Path:
+    return path / "tokenizer.json" if path.is_dir() else path
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    with atomic_directory(folder) as temporary:
+        for file in source.parent.iterdir() if source.name == "tokenizer.json" else [source]:
+            if file.is_file() and (file == source or file.suffix == ".json"):
+                name = "tokenizer.json" if file == source else file.name
+                shutil.copyfile(file, temporary / name)

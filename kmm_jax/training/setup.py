@@ -1,0 +1,135 @@
+"""What an experiment comes down to on the devices there are, before anything is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from kmm_jax.errors import ConfigError
+from kmm_jax.training import duration, optimizer, sharding
+from kmm_jax.training.duration import Scale
+from kmm_jax.training.experiment import Experiment
+from kmm_jax.training.state import TrainState, create, graph_of
+from kmm_jax.training.task import CheckedTask
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """All that is fixed for a run.
+
+    Attributes:
+        scale: turns durations into steps; ``total_steps`` is the run's length.
+        abstract: the state as shapes, with their shardings.
+        shardings: those shardings alone.
+    """
+
+    scale: Scale
+    total_steps: int
+    mesh: Mesh
+    graphdef: nnx.GraphDef[Any]
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    abstract: TrainState
+    shardings: TrainState
+
+
+def prepare_mesh(experiment: Experiment) -> Mesh:
+    """The mesh, and whether the batch divides over it.
+
+    Raises:
+        ConfigError: the mesh does not fit the devices, or the batch not the mesh.
+    """
+    mesh = sharding.make_mesh(experiment.mesh)
+    size, parts = experiment.global_batch_size, experiment.accumulate
+    shares = mesh.shape["data"] * mesh.shape["fsdp"]
+    if size % (shares * parts):
+        raise ConfigError(
+            f"global_batch_size {size} does not divide over data={mesh.shape['data']} x "
+            f"fsdp={mesh.shape['fsdp']} devices x accumulate={parts}; choose a multiple of "
+            f"{shares * parts}, such as {math.ceil(size / (shares * parts)) * shares * parts}"
+        )
+    return mesh
+
+
+def prepare(
+    experiment: Experiment, mesh: Mesh, *, examples_per_epoch: int, vocabulary: int | None
+) -> Setup:
+    """Everything but data and arrays.
+
+    Raises:
+        ConfigError: task, data, tokenizer, optimizer, rules and mesh do not fit together.
+    """
+    task = experiment.task
+    if isinstance(task, CheckedTask):
+        task.check(data=experiment.data, vocabulary=vocabulary)
+    scale = Scale(
+        global_batch_size=experiment.global_batch_size, examples_per_epoch=examples_per_epoch
+    )
+    total = duration.resolve(experiment.duration, scale)
+    if total < 1:
+        raise ConfigError(f"duration {experiment.duration!r} comes to no step at all")
+    scale = dataclasses.replace(scale, total_steps=total)
+    graphdef = graph_of(task)
+    transformation = optimizer.build(experiment.optimizer, scale)
+    abstract = jax.eval_shape(
+        lambda: create(task, transformation, experiment.seed, averaged=experiment.ema is not None)
+    )
+    specs = sharding.param_specs(
+        abstract.params,
+        task.sharding_rules,
+        mesh,
+        fsdp_min_size=experiment.mesh.fsdp_min_size,
+    )
+    shardings = sharding.state_shardings(abstract, specs, transformation, mesh)
+    return Setup(
+        scale=scale,
+        total_steps=total,
+        mesh=mesh,
+        graphdef=graphdef,
+        optimizer=transformation,
+        learning_rate=optimizer.learning_rate(experiment.optimizer, scale),
+        abstract=jax.tree.map(
+            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+            abstract,
+            shardings,
+        ),
+        shardings=shardings,
+    )
+
+
+def describe(experiment: Experiment, setup: Setup) -> str:
+    """Mesh, parameters and the state's memory on each device, for people."""
+    mesh = " x ".join(f"{axis}={size}" for axis, size in setup.mesh.shape.items())
+    kind = setup.mesh.devices.flat[0].device_kind
+    count = sum(leaf.size for leaf in jax.tree.leaves(setup.abstract.params))
+
+    def megabytes(tree: Any) -> float:
+        return (
+            sum(
+                math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+                for leaf in jax.tree.leaves(tree)
+            )
+            / 1e6
+        )
+
+    state = setup.abstract
+    parts = {
+        "parameters": state.params,
+        "optimizer": state.opt_state,
+        "average": state.ema,
+        "gradients": state.params,
+    }
+    memory = " + ".join(f"{megabytes(t):,.1f} {name}" for name, t in parts.items() if t is not None)
+    total = sum(megabytes(tree) for tree in parts.values() if tree is not None)
+    return (
+        f"mesh: {mesh} on {setup.mesh.size} of {jax.device_count()} devices ({kind})\n"
+        f"steps: {setup.total_steps} of {experiment.global_batch_size} examples\n"
+        f"parameters: {count:,}\n"
+        f"memory a device: {total:,.1f} MB = {memory} MB, without activations\n"
+    )

@@ -1,0 +1,63 @@
+"""All that changes in training, as pure arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import optax
+from flax import nnx
+
+from kmm_jax.errors import ConfigError
+from kmm_jax.training.task import Task
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """What a step takes and returns, and what a checkpoint holds.
+
+    Attributes:
+        step: () int32, the number of updates made.
+        params: nested dicts of float32 arrays, as ``nnx.merge`` takes them.
+        opt_state: the optax state.
+        ema: exponential moving average of ``params``, or None.
+    """
+
+    step: Any
+    params: Any
+    opt_state: Any
+    ema: Any
+
+
+def graph_of(task: Task) -> nnx.GraphDef[Any]:
+    """The task's module without its arrays; nothing is computed.
+
+    Raises:
+        ConfigError: the module holds variables that are no parameters.
+    """
+    module = nnx.eval_shape(lambda: task.init(jax.random.key(0)))
+    rest: Any
+    graphdef, _, rest = nnx.split(module, nnx.Param, ...)  # type: ignore[misc]
+    if leaves := jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(rest)):
+        path = jax.tree_util.keystr(leaves[0][0], simple=True, separator="/")
+        raise ConfigError(
+            f"{type(module).__name__} holds the variable {path}, which is no nnx.Param; "
+            "the training state carries parameters only (pass dropout keys to the call)"
+        )
+    return graphdef
+
+
+def create(
+    task: Task, optimizer: optax.GradientTransformation, seed: int, *, averaged: bool
+) -> TrainState:
+    """The state before the first step; ``averaged`` states carry an average of the parameters."""
+    module = task.init(jax.random.fold_in(jax.random.key(seed), 0))
+    params = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+    return TrainState(
+        step=jax.numpy.zeros((), jax.numpy.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        ema=jax.tree.map(jax.numpy.copy, params) if averaged else None,
+    )

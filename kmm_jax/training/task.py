@@ -1,0 +1,50 @@
+"""What the training loop asks of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import jax
+    from flax import nnx
+    from jax.sharding import Mesh, PartitionSpec
+
+    from kmm_jax.data.config import DataConfig
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What is trained, on which batch, with which loss; in practice a frozen dataclass."""
+
+    @property
+    def sharding_rules(self) -> tuple[tuple[str, PartitionSpec | Literal["fsdp"]], ...]:
+        """Ordered (regex over a whole parameter path, partition); the first match counts."""
+        ...
+
+    def init(self, key: jax.Array) -> nnx.Module:
+        """The module with fresh float32 parameters; all its variables are ``nnx.Param``."""
+        ...
+
+    def loss(
+        self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array, mesh: Mesh
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss of a batch, a scalar, and scalars to log; ``key`` differs in every step."""
+        ...
+
+    def functions(self) -> dict[str, Callable[[Any, Mapping[str, jax.Array]], Any]]:
+        """What evaluators call, by name: (module, batch) to arrays. The loop jits them."""
+        ...
+
+    def flops_per_example(self) -> float:
+        """Operations of one example's forward pass; training counts three times as many."""
+        ...
+
+
+@runtime_checkable
+class CheckedTask(Protocol):
+    """A task that can tell early that it does not fit the data or the tokenizer."""
+
+    def check(self, *, data: DataConfig, vocabulary: int | None) -> None:
+        """Raise ConfigError before anything is compiled; ``vocabulary`` is the tokenizer's size."""
+        ...
