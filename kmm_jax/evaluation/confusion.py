@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kmm_jax.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_NUMBERED = 30
 _LEAST_SHOWN = 0.05
@@ -22,7 +26,16 @@ def confusion(truth_N: np.ndarray, answers_N: np.ndarray, classes: int) -> np.nd
 def draw_confusion(
     path: str | os.PathLike[str], matrix_CC: np.ndarray, names: Sequence[str]
 ) -> None:
-    """Draw a confusion matrix as a PNG; every row is shown as shares of its true class.
+    """Draw a confusion matrix as a PNG; see :func:`confusion_figure`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = confusion_figure(matrix_CC, names)
+    with atomic_write(path) as file:
+        FigureCanvasAgg(figure).print_png(file)
+
+
+def confusion_figure(matrix_CC: np.ndarray, names: Sequence[str]) -> Figure:
+    """A confusion matrix as a picture; every row is shown as shares of its true class.
 
     Rows of classes that never occur stay empty. Up to 30 classes, shares from 5 % on are numbered.
 
@@ -30,7 +43,6 @@ def draw_confusion(
         ValueError: not as many names as classes.
     """
     # Figure and its own canvas instead of pyplot: no global state, no window system, any thread.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
 
@@ -66,5 +78,4 @@ def draw_confusion(
             )
     bar = figure.colorbar(picture, ax=axes, shrink=0.6, format=lambda share, _: f"{share:.0%}")
     bar.outline.set_visible(False)
-    with atomic_write(path) as file:
-        FigureCanvasAgg(figure).print_png(file)
+    return figure

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from kmm_jax.models.coca.modeling import DecoderCache, TextDecoder
+from kmm_jax.models.transformer import KeyValue
 
 _NEVER = -1e9  # finite, so that sums of it stay numbers
 
@@ -199,7 +200,9 @@ def beam(
             ended_scores_BK=ended_scores_BK,
             # Beams of one image attend to the same picture: its keys need no reordering.
             cache=DecoderCache(
-                *jax.tree.map(lambda x: x[:, flat], (cache.unimodal, cache.multimodal)), cache.image
+                unimodal=_reordered(cache.unimodal, flat),
+                multimodal=_reordered(cache.multimodal, flat),
+                image=cache.image,
             ),
         )
 
@@ -208,6 +211,10 @@ def beam(
 
 def _rows(x_BKT: Any, index_BC: Any) -> Any:
     return jnp.take_along_axis(x_BKT, index_BC[:, :, None], axis=1)
+
+
+def _reordered(cache: KeyValue, rows: Array) -> KeyValue:
+    return KeyValue(cache.key[:, rows], cache.value[:, rows])
 
 
 def _forbid(logits_BV: Array, never: Sequence[int]) -> Array:

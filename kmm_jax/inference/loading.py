@@ -5,14 +5,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import jax
+from flax import nnx
+from jax.sharding import SingleDeviceSharding
+
+from kmm_jax.errors import DataError
 from kmm_jax.inference.model import Model
 from kmm_jax.interop import native
+from kmm_jax.interop.native import Exported
+from kmm_jax.models import registry
+from kmm_jax.text.tokenizer import Tokenizer
+from kmm_jax.training import dump, run_directory
+from kmm_jax.training.checkpoint import restore_params
 
 
-def load_model(path: str | os.PathLike[str], *, step: int | None) -> Model:
+def load_model(path: str | os.PathLike[str], *, step: int | None = None) -> Model:
     """See ``kmm_jax.load``."""
     path = Path(path)
-    exported = native.load(path)
+    exported = read(path, step=step)
     return Model(
         exported.config,
         exported.params,
@@ -21,3 +31,36 @@ def load_model(path: str | os.PathLike[str], *, step: int | None) -> Model:
         hash=native.model_hash(exported.config, exported.params),
         path=path,
     )
+
+
+def read(path: str | os.PathLike[str], *, step: int | None = None) -> Exported:
+    """Configuration, parameters (NumPy) and tokenizer of a run directory or an exported folder.
+
+    Of a run, the moving average of the parameters is taken where it kept one.
+
+    Raises:
+        DataError: neither is there, or it is damaged.
+    """
+    path = Path(path)
+    if (path / "model.safetensors").exists() or not (path / "checkpoints").is_dir():
+        if step is not None:
+            raise DataError(f"{path} is an exported model, which has no steps to choose from")
+        return native.load(path)
+    values = run_directory.read_config(path)["experiment"]
+    experiment = dump.from_json(values)
+    config = experiment.task.model
+    params, _ = restore_params(path, _abstract(config), step=step)
+    return Exported(
+        config=config,
+        params=jax.device_get(params),
+        tokenizer=Tokenizer.load(path / "tokenizer"),
+        styled=experiment.data.styled,
+    )
+
+
+def _abstract(config: registry.ModelConfig) -> dict[str, object]:
+    """Shapes of a model's parameters, on this process's first device."""
+    module = nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
+    place = SingleDeviceSharding(jax.local_devices()[0])
+    shapes = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)

@@ -10,11 +10,13 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
+from kmm_jax.data.config import DataConfig
 from kmm_jax.losses.contrastive import contrastive_loss
 from kmm_jax.models.clip.config import CLIPConfig
 from kmm_jax.models.clip.modeling import CLIP
 from kmm_jax.models.flops import forward_flops_total
 from kmm_jax.models.partition import RULES, Rule
+from kmm_jax.tasks.fit import check_fits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,10 @@ class CLIPTask:
 
     model: CLIPConfig
     sharding_rules: tuple[Rule, ...] = RULES
+
+    def check(self, *, data: DataConfig, vocabulary: int | None) -> None:
+        """Refuse data or a tokenizer that does not fit the model, before anything is compiled."""
+        check_fits(self.model, data=data, vocabulary=vocabulary)
 
     def init(self, key: jax.Array) -> nnx.Module:
         """The model with fresh parameters."""

@@ -13,12 +13,14 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
+from kmm_jax.data.config import DataConfig
 from kmm_jax.losses.captioning import captioning_loss
 from kmm_jax.losses.contrastive import contrastive_loss
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.coca.modeling import CoCa
 from kmm_jax.models.flops import forward_flops_total
 from kmm_jax.models.partition import RULES, Rule
+from kmm_jax.tasks.fit import check_fits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,10 @@ class CoCaTask:
     caption_weight: float = 2.0
     never_predicted: tuple[int, ...] = (0, 4, 5, 6)
     sharding_rules: tuple[Rule, ...] = RULES
+
+    def check(self, *, data: DataConfig, vocabulary: int | None) -> None:
+        """Refuse data or a tokenizer that does not fit the model, before anything is compiled."""
+        check_fits(self.model, data=data, vocabulary=vocabulary)
 
     def init(self, key: jax.Array) -> nnx.Module:
         """The model with fresh parameters."""

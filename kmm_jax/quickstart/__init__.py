@@ -1,0 +1,1 @@
+"""The first walk through the house: data, training, scores, captions, search, a report."""

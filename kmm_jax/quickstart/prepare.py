@@ -1,0 +1,85 @@
+"""Shards and a tokenizer for a data set: made once, kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from kmm_jax.data.schema import texts
+from kmm_jax.data.shards import ShardWriter
+from kmm_jax.data.sources import open_source
+from kmm_jax.errors import DataError
+from kmm_jax.files import write_json
+from kmm_jax.quickstart.recipes import Recipe
+from kmm_jax.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Where the shards and the tokenizer are.
+
+    Attributes:
+        train, test: globs of shards, as ``open_source`` takes them.
+    """
+
+    train: str
+    test: str
+    tokenizer: Path
+
+
+def prepare(name: str, recipe: Recipe, output: Path, *, folder: Path | None) -> Prepared:
+    """Make what is not there yet: ``output/data`` and ``output/data/tokenizer``.
+
+    ``folder`` is where the real sets lie (``KMM_DATA_DIR``); the shop needs none.
+
+    Raises:
+        DataError: the data set is not there.
+    """
+    data = output / "data"
+    _shards(name, recipe, data, folder)
+    prepared = Prepared(
+        train=str(data / "train-*.tar"), test=str(data / "test-*.tar"), tokenizer=data / "tokenizer"
+    )
+    if not (prepared.tokenizer / "tokenizer.json").is_file():
+        Tokenizer.train(_texts(prepared.train), vocab_size=recipe.vocabulary).save(
+            prepared.tokenizer
+        )
+    return prepared
+
+
+def _shards(name: str, recipe: Recipe, data: Path, folder: Path | None) -> None:
+    # Written last: shards without it are those of a run that was interrupted.
+    done = data / "data.json"
+    wanted = {"data": name, "train": recipe.train, "test": recipe.test}
+    if done.is_file() and json.loads(done.read_text("utf-8")) == wanted:
+        return
+    if name == "shop":
+        from kmm_jax.data.shop import write_shop
+
+        write_shop(data, train=recipe.train, test=recipe.test, seed=0, image_size=recipe.made_size)
+    else:
+        from kmm_jax.data.datasets import open_rows
+
+        splits: tuple[tuple[Literal["train", "test"], int], ...] = (
+            ("train", recipe.train),
+            ("test", recipe.test),
+        )
+        for split, limit in splits:
+            with ShardWriter(data, prefix=split) as writer:
+                for record, image in open_rows(name, folder, split, limit=limit):
+                    writer.write(record, image)
+            if not writer.rows:
+                raise DataError(f"{name}: no {split} rows were found")
+            print(f"  {writer.rows:,} {split} rows", file=sys.stderr)
+    write_json(done, wanted)
+
+
+def _texts(url: str) -> Iterator[str]:
+    source = open_source(url)
+    for i in range(len(source)):
+        for _, text, _ in texts(source.read(i).record):
+            yield text
