@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +35,24 @@ def check(path: Path, expected: Any) -> None:
         )
     if describe(path)["sha256"] != expected["sha256"]:
         raise DataError(f"{path} is damaged: its checksum is not the one written down")
+
+
+def sealed(description: Mapping[str, Any]) -> dict[str, Any]:
+    """``description`` with a checksum of itself, for a JSON file that describes others."""
+    return {**description, "seal": _seal(description)}
+
+
+def check_seal(path: Path, description: Mapping[str, Any]) -> None:
+    """Check what :func:`sealed` added.
+
+    Raises:
+        DataError: the description read from ``path`` is not what was written.
+    """
+    rest = {name: value for name, value in description.items() if name != "seal"}
+    if description.get("seal") != _seal(rest):
+        raise DataError(f"{path} is damaged or was edited: its seal does not fit its content")
+
+
+def _seal(description: Mapping[str, Any]) -> str:
+    canonical = json.dumps(description, ensure_ascii=True, sort_keys=True)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()

@@ -107,22 +107,18 @@ class Index:
                 searcher.save(building / index_files.SCANN, building / index_files.VECTORS)
                 scann_version = scann_engine.version()
             names = sorted(p.relative_to(building) for p in building.rglob("*") if p.is_file())
-            write_json(
-                building / index_files.INDEX,
-                {
-                    "format": index_files.FORMAT,
-                    "rows": len(ids),
-                    "dim": unit_ND.shape[1],
-                    "model_hash": model_hash,
-                    "engine": engine if engine == "scann" else f"exact: {reason}",
-                    "scann_version": scann_version,
-                    "settings": asdict(chosen),
-                    "metadata": dict(metadata or {}),
-                    "files": {p.as_posix(): checksums.describe(building / p) for p in names},
-                },
-            )
-            # Mapped pages of a file that moves stay valid, but its name would not.
-            del unit_ND
+            description = {
+                "format": index_files.FORMAT,
+                "rows": len(ids),
+                "dim": unit_ND.shape[1],
+                "model_hash": model_hash,
+                "engine": engine if engine == "scann" else f"exact: {reason}",
+                "scann_version": scann_version,
+                "settings": asdict(chosen),
+                "metadata": dict(metadata or {}),
+                "files": {p.as_posix(): checksums.describe(building / p) for p in names},
+            }
+            write_json(building / index_files.INDEX, checksums.sealed(description))
         return cls.load(folder, model_hash=model_hash, engine=chosen.engine)
 
     @classmethod
@@ -188,8 +184,14 @@ class Index:
         return Results(ids=ids, scores=scores_QK, rows=rows_QK)
 
     def recall(self, queries: np.ndarray, k: int = 10) -> float:
-        """The share of the true ``k`` nearest, by exact search, that :meth:`search` finds."""
+        """The share of the true ``k`` nearest, by exact search, that :meth:`search` finds.
+
+        Raises:
+            DataError, UserError: as :meth:`search`, or no queries.
+        """
         queries_QD, k = self._queries(queries), self._at_most(k)
+        if not len(queries_QD):
+            raise UserError("recall needs at least one query")
         found_QK, _ = self._search(queries_QD, k)
         true_QK, _ = self._searcher.exact.search(queries_QD, k)
         pairs = zip(found_QK, true_QK, strict=True)

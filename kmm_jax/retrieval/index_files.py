@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kmm_jax.errors import ConfigError, DataError, UserError
+from kmm_jax.retrieval import checksums
 from kmm_jax.retrieval.settings import IndexSettings
 from kmm_jax.retrieval.vectors import unit_rows
 
@@ -70,12 +71,14 @@ def write_vectors(path: Path, vectors: np.ndarray) -> np.ndarray:
     """Write unit vectors block by block, so that memory stays bounded; return them, mapped."""
     if np.ndim(vectors) != 2 or not np.shape(vectors)[1]:
         raise DataError(f"vectors must have shape (rows, dimension), found {np.shape(vectors)}")
-    unit_ND = np.lib.format.open_memmap(path, "w+", np.float32, tuple(np.shape(vectors)))
-    for start in range(0, len(vectors), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        unit_ND[rows] = unit_rows(vectors[rows], f"index (from row {start} on)")
-    unit_ND.flush()
-    return unit_ND
+    # Plain writes: on a full disk they raise, where writing to a mapped file ends the process.
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": tuple(np.shape(vectors))}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(vectors), _BLOCK_ROWS):
+            block = unit_rows(vectors[start : start + _BLOCK_ROWS], f"index (from row {start} on)")
+            file.write(block.astype("<f4", copy=False).data)
+    return map_vectors(path)
 
 
 def map_vectors(path: Path) -> np.ndarray:
@@ -112,14 +115,19 @@ def read_ids(path: Path) -> list[str]:
     import pyarrow.parquet as pq
 
     try:
-        ids = pq.read_table(path, columns=["id"]).column("id").to_pylist()
+        ids = (
+            pq.ParquetFile(path, page_checksum_verification=True)
+            .read(["id"])
+            .column("id")
+            .to_pylist()
+        )
     except (OSError, pa.ArrowException, KeyError) as error:
         raise DataError(f"{path} is damaged: {error}; build the index again") from error
     return ids
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """The index's ``index.json``, its names and types checked.
+    """The index's ``index.json``, as it was written.
 
     Raises:
         DataError: there is none, or it is damaged or of another version.
@@ -141,20 +149,7 @@ def read_description(folder: Path) -> dict[str, Any]:
                 f"{path}: the format is {description['format']!r}, this version reads {FORMAT!r}; "
                 "build the index again"
             )
-        expected = {
-            "rows": int,
-            "dim": int,
-            "model_hash": str,
-            "engine": str,
-            "scann_version": str | None,
-            "settings": dict,
-            "metadata": dict,
-            "files": dict,
-        }
-        wrong = [name for name, kind in expected.items() if not isinstance(description[name], kind)]
-        lacks = {VECTORS, IDS} - description["files"].keys()
-        if wrong or lacks:
-            raise ValueError(f"{', '.join([*wrong, *lacks])} is not as it should be")
+        checksums.check_seal(path, description)
         IndexSettings(**description["settings"])
     except (ValueError, KeyError, TypeError, ConfigError) as error:
         raise DataError(f"{path} is damaged ({error}); build the index again") from error

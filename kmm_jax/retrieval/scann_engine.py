@@ -6,12 +6,14 @@ Letters: Q queries, N vectors, D dimensions, K best.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib
 import math
 import os
 import platform
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -99,14 +101,26 @@ class ScannSearcher:
         """Write what was learnt into ``folder``; the vectors stay in their own file, ``vectors``.
 
         All paths in the files are relative, so that the folder that holds both can be moved.
+
+        Raises:
+            OSError: they could not be written; ENOSPC where the disk is full.
+            DataError: they could not be read back.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self._searcher.serialize(str(folder), relative_path=True)
+        try:
+            self._searcher.serialize(str(folder), relative_path=True)
+        except RuntimeError as error:
+            # ScaNN does not say why it could not write.
+            full = shutil.disk_usage(folder).free < vectors.stat().st_size
+            number = errno.ENOSPC if full else errno.EIO
+            raise OSError(number, f"ScaNN could not write: {_line(error)}", str(folder)) from error
         # ScaNN writes the vectors a second time; its list of files is pointed at ours instead.
         (folder / _DATASET).unlink(missing_ok=True)
         assets = (folder / _ASSETS).read_text("utf-8")
         relative = Path(os.path.relpath(vectors, folder)).as_posix()
         (folder / _ASSETS).write_text(assets.replace(f'"{_DATASET}"', f'"{relative}"'), "utf-8")
+        # Read back: what a failed write cut short must not be sealed with a checksum.
+        load(folder, self._settings, self._rows)
 
 
 def train(vectors_ND: np.ndarray, settings: IndexSettings) -> ScannSearcher:

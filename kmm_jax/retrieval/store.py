@@ -130,19 +130,17 @@ def export_embeddings(
         {"file": path.name, "rows": count, **checksums.describe(path)}
         for path, count in zip(paths, whole, strict=True)
     ]
-    write_json(
-        folder / MANIFEST,
-        {
-            "format": _FORMAT,
-            **{name: identity[name] for name in ("kind", "model_hash", "dim")},
-            "rows": sum(whole),
-            "source_rows": rows,
-            "part_rows": part_rows,
-            "origin": identity["origin"],
-            "metadata": dict(metadata or {}),
-            "parts": parts,
-        },
-    )
+    manifest = {
+        "format": _FORMAT,
+        **{name: identity[name] for name in ("kind", "model_hash", "dim")},
+        "rows": sum(whole),
+        "source_rows": rows,
+        "part_rows": part_rows,
+        "origin": identity["origin"],
+        "metadata": dict(metadata or {}),
+        "parts": parts,
+    }
+    write_json(folder / MANIFEST, checksums.sealed(manifest))
 
 
 def load_embeddings(folder: str | os.PathLike[str]) -> Embeddings:
@@ -214,10 +212,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise DataError(f"{path} is damaged: {error}; run kmm embed again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
         raise DataError(f"{path} is not a manifest of this version ({_FORMAT!r})")
-    names = ("kind", "model_hash", "dim", "rows", "source_rows", "part_rows", "origin", "metadata")
-    missing = [name for name in (*names, "parts") if name not in manifest]
-    if missing:
-        raise DataError(f"{path} is damaged: it lacks {', '.join(missing)}; run kmm embed again")
+    checksums.check_seal(path, manifest)
     return manifest
 
 
@@ -261,7 +256,7 @@ def _kept_rows(path: Path, identity: Mapping[str, Any]) -> int | None:
 def _read_part(path: Path, dim: int) -> pa.Table:
     """Read a part with the checksums of its pages."""
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} is damaged: {error}; run kmm embed again") from error
     if not table.schema.equals(_schema(dim)):
