@@ -30,7 +30,7 @@ from kmm_jax.training.metrics import MetricsLog
 from kmm_jax.training.progress import Meter, Progress
 from kmm_jax.training.setup import Setup
 from kmm_jax.training.state import TrainState, create
-from kmm_jax.training.update import make_update, place
+from kmm_jax.training.update import StepMetrics, make_update, place
 
 End = Literal["finished", "SIGTERM", "SIGINT", "stop_after"]
 
@@ -228,10 +228,8 @@ class _Run:
         self.update = traced.lower().compile()
         self.meter.restart()
 
-    def _record(
-        self, step: int, metrics: Mapping[str, jax.Array], rows: Mapping[str, np.ndarray]
-    ) -> None:
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    def _record(self, step: int, metrics: StepMetrics, rows: Mapping[str, np.ndarray]) -> None:
+        values = metrics.fetch()
         self.meter.done(self.experiment.global_batch_size)
         if not math.isfinite(values["loss"]) or not math.isfinite(values["gradient_norm"]):
             raise self._not_finite(step, values, rows)

@@ -1,0 +1,91 @@
+"""Two real processes with two devices each, over gloo."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kmm_jax.training.loop import train
+from kmm_jax.training.sharding import MeshConfig
+from tests.training import toy
+from tests.training.test_loop import losses, records
+
+PROGRAM = """
+import os, signal, sys
+process, port, run_dir, steps, signal_at = int(sys.argv[1]), sys.argv[2], *sys.argv[3:]
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=process)
+from kmm_jax.training.loop import train
+from kmm_jax.training.sharding import MeshConfig
+from tests.training import toy
+
+class Half(toy.ToyLoader):
+    def batches(self, start_step=0):
+        for step, batch in enumerate(super().batches(start_step), start_step):
+            if process == 1 and step == int(signal_at):
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield {k: v[process * 8 : process * 8 + 8] for k, v in batch.items()}
+
+experiment = toy.experiment(
+    duration=steps, mesh=MeshConfig(data=2, fsdp=2, fsdp_min_size=1),
+    evaluators=(toy.ToyEvaluator(every="20"),), ema=0.9,
+)
+result = train(experiment, run_dir, loader=Half())
+print(result.end, result.step)
+"""
+
+
+def _run(repository, run_dir, steps, signal_at=-1):
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = s.getsockname()[1]
+
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *map(str, (i, port, run_dir, steps, signal_at))],
+            cwd=repository,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert all(p.returncode == 0 for p in processes), outputs[0][1] + outputs[1][1]
+    return [out.splitlines()[-1] for out, _ in outputs]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_stop_together(tmp_path, repository):
+    run_dir = tmp_path / "two"
+    # The signal reaches one of them; they agree at the next tenth step.
+    assert _run(repository, run_dir, 24, signal_at=4) == ["SIGTERM 10"] * 2
+    assert _run(repository, run_dir, 24) == ["finished 24"] * 2
+    train(
+        toy.experiment(
+            duration="24",
+            mesh=MeshConfig(data=2, fsdp=2, fsdp_min_size=1),
+            evaluators=(toy.ToyEvaluator(every="20"),),
+            ema=0.9,
+        ),
+        tmp_path / "one",
+        loader=toy.ToyLoader(),
+    )
+    np.testing.assert_allclose(losses(run_dir), losses(tmp_path / "one"), rtol=0, atol=1e-5)
+    assert [r["step"] for r in records(run_dir)] == [r["step"] for r in records(tmp_path / "one")]
+
+    # One process reads what two wrote, and goes on.
+    result = train(
+        toy.experiment(
+            duration="26", ema=0.9, evaluators=(toy.ToyEvaluator(every="20"),), mesh=MeshConfig()
+        ),
+        run_dir,
+        loader=toy.ToyLoader(),
+    )
+    assert result.step == 26
