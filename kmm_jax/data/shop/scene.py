@@ -57,7 +57,7 @@ def paint(scene: Scene, image_size: int, rng: Random) -> Picture:
     avoid = [COLOURS_BY_KEY[garment.colour].rgb for garment in scene.garments]
     canvas = BACKGROUNDS[scene.background].draw(side, avoid, rng)
     cutouts = tuple(
-        cut_out(garment, slot, rng, tilt=0.2 if len(scene.garments) == 1 else 0.12)
+        cut_out(garment, slot, rng, tilt=0.16 if len(scene.garments) == 1 else 0.12)
         for garment, slot in zip(
             scene.garments, _slots(len(scene.garments), side, rng), strict=True
         )
@@ -73,7 +73,7 @@ def paint(scene: Scene, image_size: int, rng: Random) -> Picture:
 
 def _slots(count: int, side: int, rng: Random) -> list[Slot]:
     if count == 1:
-        width = side * rng.uniform(0.7, 0.96)
+        width = side * rng.uniform(0.78, 0.97)
         x, y = rng.uniform(0, side - width), rng.uniform(0, side - width)
         return [(x, y, x + width, y + width)]
     slots = []
