@@ -21,7 +21,7 @@ def experiment() -> Experiment:
             model=dataclasses.replace(
                 model,
                 vision=dataclasses.replace(model.vision, depth=3),
-                text=dataclasses.replace(model.text, length=20),
+                text=dataclasses.replace(model.text, length=16),
             )
         ),
         data=dataclasses.replace(coca.data, styled=False),

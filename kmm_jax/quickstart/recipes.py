@@ -63,7 +63,11 @@ RECIPES = {
         train=6500,
         test=1000,
         vocabulary=1500,
-        overrides={"duration": "13 epochs"},
+        overrides={
+            "duration": "13 epochs",
+            "data.text_length": "20",
+            "task.model.text.length": "20",
+        },
         classes=(
             ("fashion_article_types", "type"),
             ("fashion_colours", "color"),

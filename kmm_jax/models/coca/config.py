@@ -170,6 +170,7 @@ def small(
             hidden=4 * width,
             class_token=pooling == "cls",
             activation="gelu_tanh",
+            positions="sincos",
         ),
         text=TextDecoderConfig(
             vocabulary=vocabulary,
