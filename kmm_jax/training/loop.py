@@ -147,7 +147,8 @@ class _Run:
         self.latest: dict[str, float] = {}
         self.meter = Meter()
         self.update: Any = None
-        self.stopped = False
+        self.stopped = self.tracing = False
+        stack.callback(self._end_trace)
         self.progress = Progress(experiment.name, setup.total_steps)
         stack.callback(self.progress.close)
         self.log: MetricsLog | None = None
@@ -299,8 +300,14 @@ class _Run:
             first, end = self.experiment.profile
             if step == first:
                 jax.profiler.start_trace(self.run_dir / "profile")
+                self.tracing = True
             elif step == end:
-                jax.profiler.stop_trace()
+                self._end_trace()
+
+    def _end_trace(self) -> None:
+        if self.tracing:
+            jax.profiler.stop_trace()
+            self.tracing = False
 
     def _note(self, text: str) -> None:
         if jax.process_index() == 0:
@@ -333,7 +340,10 @@ def _fresh(experiment: Experiment, setup: Setup) -> TrainState:
             averaged=experiment.ema is not None,
         )
 
-    return jax.jit(start, out_shardings=setup.shardings)()
+    # On a CPU most of the time is LLVM polishing code that runs once.
+    cpu = setup.mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 0} if cpu else None
+    return jax.jit(start, out_shardings=setup.shardings, compiler_options=options)()
 
 
 def _open_loader(

@@ -37,6 +37,21 @@ def test_missing_data_ends_with_2_and_leaves_nothing(config, tmp_path, capsys):
     assert not run_dir.exists()
 
 
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["CONFIG", "seed=-1", "--dry-run"],
+        ["CONFIG", "--dry-run", "seed=-1"],
+        ["--dry-run", "CONFIG", "seed=-1"],
+        ["seed=-1", "--run-dir", "x", "CONFIG"],
+        ["CONFIG", "--run-dir", "x", "seed=-1"],
+    ],
+)
+def test_overrides_may_stand_anywhere(config, order, capsys):
+    assert main(["train", *(config if word == "CONFIG" else word for word in order)]) == 2
+    assert "seed must be at least 0, got -1" in capsys.readouterr().err
+
+
 def test_a_dry_run_shows_configuration_mesh_and_memory(config, monkeypatch, capsys):
     monkeypatch.setattr("kmm_jax.data.sources.open_source", lambda url: range(640))
     assert main(["train", config, "mesh.fsdp=2", "--dry-run"]) == 0

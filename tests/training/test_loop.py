@@ -226,6 +226,14 @@ def test_a_signal_in_an_evaluation_saves_and_the_evaluation_is_made_up_for(tmp_p
     assert records(tmp_path / "run") == records(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("steps", [(1, 3), (3, 100)])
+def test_a_trace_is_written_also_when_the_run_ends_within(tmp_path, steps):
+    train(toy.experiment(duration="4", profile=steps), tmp_path, loader=toy.ToyLoader())
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    # A run continued behind the traced steps has none to end.
+    train(toy.experiment(duration="5", profile=(0, 4)), tmp_path, loader=toy.ToyLoader())
+
+
 def test_a_batch_that_does_not_divide_fails_before_anything_is_made(tmp_path):
     with pytest.raises(ConfigError, match="global_batch_size 12 does not divide"):
         train(toy.experiment(global_batch_size=12, mesh=MeshConfig()), tmp_path / "run")
