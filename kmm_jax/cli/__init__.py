@@ -37,9 +37,25 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments with the overrides that stand after an option put to the others.
+
+    argparse takes positional arguments in one place only; people write ``a=b`` at the end as well.
+    """
+    root = parser()
+    arguments, rest = root.parse_known_args(argv)
+    overrides = getattr(arguments, "overrides", None)
+    strange = [word for word in rest if overrides is None or word[0] == "-" or "=" not in word]
+    if strange:
+        root.error(f"unrecognized arguments: {' '.join(strange)}")
+    if rest:
+        arguments.overrides = [*(overrides or ()), *rest]
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 2 for the user's mistakes, said in one message."""
-    arguments = parser().parse_args(argv)
+    arguments = _parse(argv)
     try:
         return int(arguments.run(arguments) or 0)
     except UserError as error:

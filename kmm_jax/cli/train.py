@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +12,28 @@ def add(commands: Any) -> None:
     """Add ``kmm train``."""
     command = commands.add_parser(
         "train",
-        usage="kmm train CONFIG [PATH=VALUE ...] [--run-dir DIR] [--dry-run]",
         help="train a model from a config file; the same command again continues it",
         description="Train, or continue from the newest whole checkpoint in --run-dir. "
         "SIGTERM and Ctrl-C save first.",
     )
-    # argparse takes positional words in one place only; people put overrides at the end too, so
-    # the options take what follows them, and `run` sorts the words out.
+    command.add_argument("config", help="a config file, or its name under configs/ (coca/shop)")
     command.add_argument(
-        "words",
+        "overrides",
         nargs="*",
-        metavar="CONFIG PATH=VALUE",
-        help="a config file, or its name under configs/ (coca/shop), and changes to it such as "
-        'optimizer.learning_rate=3e-4 data.sources.0.weight=2 duration="3 epochs"',
+        metavar="PATH=VALUE",
+        help='such as optimizer.learning_rate=3e-4 data.sources.0.weight=2 duration="3 epochs"',
     )
+    command.add_argument("--run-dir", type=Path, help="the run's folder; runs/NAME by default")
     command.add_argument(
-        "--run-dir",
-        nargs="+",
-        default=[],
-        metavar=("DIR", ""),
-        help="the run's folder; runs/NAME by default",
+        "--init",
+        type=Path,
+        metavar="MODEL",
+        help="begin from the parameters of a run or an exported model; a larger image size resizes "
+        "its positions",
     )
     command.add_argument(
         "--dry-run",
-        nargs="*",
-        metavar="",
+        action="store_true",
         help="print the whole configuration, mesh, parameters and memory, and train nothing",
     )
     command.set_defaults(run=run)
@@ -43,21 +41,20 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; 0 also after SIGTERM (all is saved), 130 after Ctrl-C."""
-    from kmm_jax.errors import ConfigError
     from kmm_jax.training.config_file import load_experiment
 
-    folder, *after_folder = arguments.run_dir or [None]
-    words = [*arguments.words, *after_folder, *(arguments.dry_run or ())]
-    configs = [word for word in words if "=" not in word]
-    if len(configs) != 1:
-        raise ConfigError(f"give one config file or name, such as coca/shop; got {configs}")
-    experiment = load_experiment(configs[0], [word for word in words if "=" in word])
-    if arguments.dry_run is not None:
+    experiment = load_experiment(arguments.config, arguments.overrides)
+    if arguments.dry_run:
         return _dry_run(experiment)
     from kmm_jax.training.loop import train
 
-    run_dir = Path(folder) if folder else Path("runs") / experiment.name
-    result = train(experiment, run_dir)
+    initial = None
+    if arguments.init is not None:
+        from kmm_jax.inference.initial import initial_params
+
+        initial = functools.partial(initial_params, arguments.init, experiment.task.model)
+    run_dir = arguments.run_dir or Path("runs") / experiment.name
+    result = train(experiment, run_dir, initial=initial)
     if result.end == "finished":
         print(f"{run_dir}: {result.step} steps, loss {result.metrics['loss']:.4f}")
     return 130 if result.end == "SIGINT" else 0

@@ -18,8 +18,8 @@ from PIL import Image
 from kmm_jax.data.augment import resize_centre
 from kmm_jax.data.images import decode
 from kmm_jax.errors import UserError
-from kmm_jax.inference import decoding
 from kmm_jax.models import registry
+from kmm_jax.models.coca import decoding
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.registry import ModelConfig
 from kmm_jax.text.styles import Style

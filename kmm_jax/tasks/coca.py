@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from kmm_jax.data.config import DataConfig
 from kmm_jax.losses.captioning import captioning_loss
 from kmm_jax.losses.contrastive import contrastive_loss
+from kmm_jax.models.coca import decoding
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.coca.modeling import CoCa
 from kmm_jax.models.flops import forward_flops_total
@@ -31,12 +32,15 @@ class CoCaTask:
         contrastive_weight, caption_weight: the lambdas of equation 4; 1 and 2 in the paper.
         never_predicted: ids that are no caption targets; padding and the three style tokens, where
             every tokenizer of this library has them.
+        never_generated: ids no caption holds besides: ``[BOS]`` and ``[CLS]``.
     """
 
     model: CoCaConfig
     contrastive_weight: float = 1.0
     caption_weight: float = 2.0
     never_predicted: tuple[int, ...] = (0, 4, 5, 6)
+    never_generated: tuple[int, ...] = (1, 3)
+    eos_id: int = 2
     sharding_rules: tuple[Rule, ...] = RULES
 
     def check(self, *, data: DataConfig, vocabulary: int | None) -> None:
@@ -68,8 +72,21 @@ class CoCaTask:
         }
 
     def functions(self) -> dict[str, Callable[[Any, Mapping[str, jax.Array]], Any]]:
-        """What evaluators call: unit vectors of a batch's images, and of its texts."""
+        """What evaluators call: unit vectors of a batch's images and of its texts, and captions.
+
+        ``caption`` takes ``image`` and ``prompt``, ``[BOS] [STYLE]`` as int32 (P,), and returns
+        greedy ids (B, T) that begin with it.
+        """
+
+        def caption(module: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+            _, image_BQD = module.encode_image(batch["image"])
+            never = (*self.never_predicted, *self.never_generated)
+            return decoding.greedy(
+                module.text, image_BQD, batch["prompt"], eos_id=self.eos_id, never=never
+            )
+
         return {
+            "caption": caption,
             "encode_image": lambda module, batch: module.encode_image(batch["image"])[0],
             "encode_text": lambda module, batch: module.encode_text(batch["text"])[0],
         }

@@ -11,7 +11,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -88,6 +88,7 @@ def train(
     run_dir: str | os.PathLike[str],
     *,
     loader: BatchLoader | None = None,
+    initial: Callable[[], Any] | None = None,
     stop_after: int | None = None,
 ) -> Result:
     """Train, or go on from the newest whole checkpoint in ``run_dir``.
@@ -96,6 +97,8 @@ def train(
 
     Args:
         loader: batches from elsewhere than ``experiment.data``.
+        initial: gives the parameters to begin from, nested dicts of arrays; called only where there
+            is no checkpoint. Fresh ones by default.
         stop_after: stop and save once this step is done, as if interrupted.
 
     Raises:
@@ -118,6 +121,8 @@ def train(
     state = checkpoint.restore(run_dir, setup.abstract)
     if state is None:
         state = _fresh(experiment, setup)
+        if initial is not None:
+            state = _begun_from(initial(), state, setup)
     with contextlib.ExitStack() as stack:
         flag = stack.enter_context(interrupts())
         run = _Run(experiment, setup, run_dir, loader, flag, step=int(state.step), stack=stack)
@@ -344,6 +349,13 @@ def _fresh(experiment: Experiment, setup: Setup) -> TrainState:
     cpu = setup.mesh.devices.flat[0].platform == "cpu"
     options = {"xla_backend_optimization_level": 0} if cpu else None
     return jax.jit(start, out_shardings=setup.shardings, compiler_options=options)()
+
+
+def _begun_from(params: Any, state: TrainState, setup: Setup) -> TrainState:
+    """The fresh state with these parameters, placed as its own were."""
+    placed = jax.device_put(params, setup.shardings.params)
+    ema = None if state.ema is None else jax.device_put(params, setup.shardings.ema)
+    return dataclasses.replace(state, params=placed, ema=ema)
 
 
 def _open_loader(

@@ -182,3 +182,11 @@ def test_the_same_run_on_a_large_enough_disk_works(good, tmp_path):
     assert train(good, tmp_path / "run") == 0
     lines = (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
     assert np.isfinite(json.loads(lines[-1])["loss"])
+
+
+def test_a_second_phase_on_larger_pictures_begins_from_the_first(good, tmp_path, capsys):
+    assert train(good, tmp_path / "first") == 0
+    larger = ("data.image_size=24", "task.model.vision.image_size=24")
+    assert train(good, tmp_path / "second", *larger, "--init", str(tmp_path / "first")) == 0
+    assert train(good, tmp_path / "third", "--init", str(tmp_path / "nothing")) == 2
+    assert "nothing" in capsys.readouterr().err

@@ -43,7 +43,6 @@ def test_missing_data_ends_with_2_and_leaves_nothing(config, tmp_path, capsys):
         ["CONFIG", "seed=-1", "--dry-run"],
         ["CONFIG", "--dry-run", "seed=-1"],
         ["--dry-run", "CONFIG", "seed=-1"],
-        ["seed=-1", "--run-dir", "x", "CONFIG"],
         ["CONFIG", "--run-dir", "x", "seed=-1"],
     ],
 )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from kmm_jax.inference import decoding
+from kmm_jax.models.coca import decoding
 from kmm_jax.models.coca.config import small
 from kmm_jax.models.coca.modeling import CoCa
 

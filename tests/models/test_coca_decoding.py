@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from kmm_jax.inference import decoding
+from kmm_jax.models.coca import decoding
 from kmm_jax.models.coca.config import small
 from kmm_jax.models.coca.modeling import CoCa
 

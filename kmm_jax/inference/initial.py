@@ -1,0 +1,63 @@
+"""Parameters to begin a run from: those of another run or export, fitted to a new configuration."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from kmm_jax.errors import ConfigError
+from kmm_jax.inference.loading import read
+from kmm_jax.interop.native import flatten, unflatten
+from kmm_jax.models import registry
+from kmm_jax.models.registry import ModelConfig
+from kmm_jax.models.vision import resize_positions
+
+_POSITIONS = "vision.positions"
+_SHOWN = 5
+
+
+def initial_params(path: str | os.PathLike[str], config: ModelConfig) -> dict[str, Any]:
+    """The parameters at ``path`` for a model of ``config``.
+
+    Another image size is the one difference that is made up for: position embeddings are resized
+    (CoCa, section 4.1).
+
+    Returns:
+        Nested dicts of float32 NumPy arrays, as a new module of ``config`` has them.
+
+    Raises:
+        DataError: no model there.
+        ConfigError: other parameters than ``config`` has; the differences are listed.
+    """
+    given = flatten(read(path).params)
+    module = nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
+    shapes = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+    wanted = {
+        jax.tree_util.keystr(key, simple=True, separator="."): leaf.shape
+        for key, leaf in jax.tree_util.tree_leaves_with_path(shapes)
+    }
+    vision = config.vision
+    if _POSITIONS in given and given[_POSITIONS].shape != wanted.get(_POSITIONS):
+        resized = resize_positions(
+            jax.numpy.asarray(given[_POSITIONS]), vision.patches, class_token=vision.class_token
+        )
+        given[_POSITIONS] = np.asarray(resized)
+    different = [
+        f"  {name}: {given[name].shape if name in given else 'not there'} -> "
+        f"{wanted.get(name, 'not wanted')}"
+        for name in sorted(wanted.keys() | given.keys())
+        if name not in given or given[name].shape != wanted.get(name)
+    ]
+    if different:
+        more = f"\n  ... and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
+        raise ConfigError(
+            f"the parameters at {path} do not fit this model:\n"
+            + "\n".join(different[:_SHOWN])
+            + more
+            + "\nOnly the image size may differ; make task.model equal otherwise"
+        )
+    return unflatten(given)
