@@ -2,9 +2,9 @@
 
 ``import kmm_jax`` is cheap: it imports neither JAX nor any optional third party. The stable face is
 
-    model = kmm_jax.load("runs/quickstart")       # a run or an exported model
+    model = kmm_jax.load("runs/quickstart/shop/model")  # a run or an exported model
     model.embed_text(["빨간 체크 셔츠"]), model.embed_image(images), model.caption(images)
-    index = kmm_jax.retrieval.Index.load("runs/quickstart/index")
+    index = kmm_jax.retrieval.Index.load("runs/quickstart/shop/index")
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Export a trained run: safetensors, config.json and the tokenizer, read back and compared.
 
-    python -m tools.export_checkpoint runs/quickstart --output exported/quickstart
-    python -m tools.export_checkpoint runs/quickstart --output exported/at-400 --step 400
+    python -m tools.export_checkpoint runs/quickstart/shop/run --output exported/shop
+    python -m tools.export_checkpoint runs/shop --output exported/at-400 --step 400
 
 The folder loads with ``kmm_jax.load``; ``model.safetensors`` is read by anything that reads
 safetensors, with names such as ``vision.blocks.layers.attention.query.kernel``.
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
                 styled=model.styled,
             ),
         )
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"export_checkpoint: {error}", file=sys.stderr)
         return 2
     print(f"{arguments.output}: model {model.hash}, written and read back equal")

@@ -1,7 +1,12 @@
 """Prompt-CoCa on the built-in Korean shop: 7 minutes on two CPU cores.
 
     make quickstart                            # makes the data, trains this, reports
-    kmm train coca/shop --run-dir runs/shop    # needs data/shop: kmm data shards shop
+
+or, by hand:
+
+    kmm data shards shop --output data/shop
+    kmm tokenizer train 'data/shop/train-*.tar' --vocab-size 1500 --output data/shop/tokenizer
+    kmm train coca/shop --run-dir runs/shop
 
 Expected on held-out combinations: `docs/results/quickstart.md`.
 """

@@ -132,19 +132,8 @@ def _build(arguments: argparse.Namespace) -> int:
     embeddings = load_embeddings(arguments.embeddings)
     if arguments.keep_first:
         embeddings = first_of_each(embeddings)
-    index = Index.build(
-        arguments.output,
-        embeddings.ids,
-        embeddings.vectors,
-        model_hash=embeddings.model_hash,
-        settings=IndexSettings(engine=arguments.engine),
-        metadata={
-            "kind": embeddings.kind,
-            **embeddings.metadata,
-            **embeddings.origin,
-            "spans": [list(span) for span in embeddings.spans],
-        },
-    )
+    settings = IndexSettings(engine=arguments.engine)
+    index = Index.of_embeddings(arguments.output, embeddings, settings=settings)
     print(f"{arguments.output}: {len(index):,} vectors, {index.info()['engine']}")
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     run_dir = arguments.run_dir or Path("runs") / experiment.name
     result = train(experiment, run_dir, initial=initial)
     if result.end == "finished":
-        print(f"{run_dir}: {result.step} steps, loss {result.metrics['loss']:.4f}")
+        loss = result.metrics.get("loss", math.nan)
+        print(f"{run_dir}: {result.step} steps, loss {loss:.4f}")
     return 130 if result.end == "SIGINT" else 0
 
 

@@ -39,3 +39,27 @@ def korean_font(size: int) -> ImageFont.FreeTypeFont:
     from PIL import ImageFont
 
     return ImageFont.truetype(str(korean_font_path()), size)
+
+
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: float, lines: int) -> list[str]:
+    """``text`` in at most ``lines`` lines of ``width`` pixels, with an ellipsis if cut.
+
+    Lines break at spaces where they can, and inside a word that is too long for a line.
+    """
+    rest = " ".join(text.split())
+    done: list[str] = []
+    while rest:
+        if font.getlength(rest) <= width:
+            return [*done, rest]
+        last = len(done) == lines - 1
+        end = len(rest)
+        while end > 1 and font.getlength(rest[:end] + ("…" if last else "")) > width:
+            end -= 1
+        if last:
+            return [*done, rest[:end].rstrip() + "…"]
+        # The character after the line may be the space itself.
+        space = rest.rfind(" ", 1, end + 1)
+        cut = space if space > 0 else end
+        done.append(rest[:cut].rstrip())
+        rest = rest[cut:].lstrip()
+    return done

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from kmm_jax.data.fonts import korean_font
+from kmm_jax.data.fonts import korean_font, wrap
 from kmm_jax.data.pipeline import Example
 from kmm_jax.files import atomic_write
 
@@ -35,24 +35,7 @@ def write_sheet(
         image = Image.fromarray(example.image).resize((side, side), Image.Resampling.NEAREST)
         sheet.paste(image, (left, top))
         draw.text((left, top + side + 4), example.field, font=font, fill=_FAINT)
-        for below, words in enumerate(wrap(example.text, font, side)[:_LINES], start=1):
+        for below, words in enumerate(wrap(example.text, font, side, _LINES), start=1):
             draw.text((left, top + side + 4 + below * line), words, font=font, fill=_INK)
     with atomic_write(path) as file:
         sheet.save(file, "PNG")
-
-
-def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """``text`` in lines of at most ``width`` pixels, broken at spaces, or inside a longer word."""
-    lines = [""]
-    for word in text.split():
-        joined = f"{lines[-1]} {word}".strip()
-        if font.getlength(joined) <= width:
-            lines[-1] = joined
-            continue
-        if lines[-1]:
-            lines.append("")
-        for letter in word:
-            if lines[-1] and font.getlength(lines[-1] + letter) > width:
-                lines.append("")
-            lines[-1] += letter
-    return lines

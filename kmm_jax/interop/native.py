@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,19 +76,16 @@ def save(folder: str | Path, exported: Exported) -> None:
     """Write the folder, whole or not at all, and read it back to compare.
 
     Raises:
-        UserError: what was read back differs from what was written.
+        UserError: the folder holds something else than an exported model, or what was read back
+            differs from what was written.
+        OSError: no space is left on the disk.
     """
-    from safetensors.numpy import save_file
-
     folder = Path(folder)
+    _refuse_something_else(folder)
     named = flatten(exported.params)
     with atomic_directory(folder) as temporary:
         exported.tokenizer.save(temporary)  # first: it takes no folder that holds more
-        save_file(
-            {name: np.asarray(value, order="C") for name, value in named.items()},
-            temporary / "model.safetensors",
-            metadata={"format": FORMAT},
-        )
+        _write_tensors(temporary / "model.safetensors", named)
         write_json(
             temporary / "config.json",
             {
@@ -110,6 +109,36 @@ def save(folder: str | Path, exported: Exported) -> None:
             )
 
 
+def _refuse_something_else(folder: Path) -> None:
+    """An earlier export may be replaced; nothing else may."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        found = json.loads((folder / "config.json").read_text("utf-8")).get("format")
+    except (OSError, ValueError, AttributeError):
+        found = None
+    if found != FORMAT:
+        raise UserError(
+            f"{folder} exists and is no exported model; choose another folder, it would be replaced"
+        )
+
+
+def _write_tensors(path: Path, named: Mapping[str, np.ndarray]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(
+            {name: np.asarray(value, order="C") for name, value in named.items()},
+            path,
+            metadata={"format": FORMAT},
+        )
+    except SafetensorError as error:
+        if "No space left" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
+
 def load(folder: str | Path) -> Exported:
     """Read an exported folder.
 
@@ -129,8 +158,8 @@ def load(folder: str | Path) -> Exported:
         raise DataError(f"{config_file} is damaged: {error}; export the model again") from error
     if config.get("format") != FORMAT:
         raise DataError(
-            f"{config_file} has format {config.get('format')!r}, expected {FORMAT!r}; "
-            "models of other libraries come in through tools/import_checkpoint.py"
+            f"{config_file} has format {config.get('format')!r}, not {FORMAT!r}: it is neither "
+            "an export of this library nor a run with checkpoints"
         )
     weights = folder / "model.safetensors"
     try:

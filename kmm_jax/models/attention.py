@@ -30,6 +30,9 @@ def attend(
         and q_BTHK.dtype in _FUSED_DTYPES
         and head_width % 8 == 0
         and head_width <= _FUSED_MAX_HEAD_WIDTH
+        # In training cuDNN's kernel takes even lengths only: not a text with its [CLS], 64 + 1.
+        and q_BTHK.shape[1] % 2 == 0
+        and k_BSHK.shape[1] % 2 == 0
     )
     if fused and mask is not None:
         # cuDNN wants the padding mask in full: https://github.com/jax-ml/jax/issues/28974

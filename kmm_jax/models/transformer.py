@@ -130,6 +130,7 @@ class Stack(nnx.Module):
     def __init__(
         self, make: Callable[[nnx.Rngs], Layer], depth: int, *, remat: str, rngs: nnx.Rngs
     ):
+        rematerialised(lambda: None, remat)  # a wrong name shows here, before anything is compiled
         self.remat = remat
         self.depth = depth
 

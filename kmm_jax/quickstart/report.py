@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import html
-import io
 import os
 from collections.abc import Sequence
 from importlib import resources
 
 from PIL import Image
 
+from kmm_jax.evaluation.report import Score, Table
 from kmm_jax.files import atomic_write
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Score:
-    """One row of the table.
-
-    Attributes:
-        chance: what answering at random gives; None where there is no such thing.
-        protocol: how the score was measured, in a few words.
-    """
-
-    name: str
-    value: float
-    chance: float | None
-    protocol: str
+from kmm_jax.retrieval.sheet import STYLE, Search, data_url, search_section
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,15 +22,6 @@ class Captioned:
     image: Image.Image
     caption: str
     truth: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
-    """A search: what was asked, by text, by image or by both, and what came, best first."""
-
-    text: str
-    image: Image.Image | None
-    hits: Sequence[tuple[Image.Image, str, float]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,89 +35,67 @@ class Report:
 
     title: str
     facts: Sequence[tuple[str, str]]
-    scores: Sequence[Score]
+    tables: Sequence[Table]
     figures: Sequence[tuple[str, str]]
     captioned: Sequence[Captioned]
-    found: Sequence[Found]
+    searches: Sequence[Search]
 
 
 def write_report(path: str | os.PathLike[str], report: Report) -> None:
     """Write the page; it needs no other file and no network."""
+    facts = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in report.facts
+    )
+    tables = "".join(_table(table) for table in report.tables)
     parts = [
-        f"<h1>{html.escape(report.title)}</h1>",
-        "<dl>"
-        + "".join(
-            f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
-            for name, value in report.facts
-        )
-        + "</dl>",
-        f"<h2>점수 · Scores</h2><section>{_scores(report.scores)}</section>",
+        f"<h1>{html.escape(report.title)}</h1><dl>{facts}</dl>",
+        f'<h2>점수 · Scores</h2><div class="box">{tables}</div>',
     ]
     for caption, svg in report.figures:
-        parts.append(f"<h2>{html.escape(caption)}</h2><section>{svg}</section>")
+        parts.append(f'<h2>{html.escape(caption)}</h2><div class="box figure">{svg}</div>')
     if report.captioned:
-        cards = "".join(
-            _card(c.image, html.escape(c.caption), f"정답: {html.escape(c.truth)}")
-            for c in report.captioned
-        )
+        cards = "".join(_card(each) for each in report.captioned)
         parts.append(
-            f'<h2>설명 · Captions of pictures never seen</h2><section><div class="grid">{cards}'
-            "</div></section>"
+            "<h2>설명 · Captions of pictures never seen</h2>"
+            f'<div class="box"><div class="cards">{cards}</div></div>'
         )
-    searches = "".join(_search(found) for found in report.found)
-    parts.append(f"<h2>검색 · Searches</h2><section>{searches}</section>")
+    searches = "".join(search_section(search, side=160) for search in report.searches)
+    parts.append(f'<h2>검색 · Searches</h2><div class="box">{searches}</div>')
+    style = resources.files("kmm_jax.quickstart").joinpath("report.css").read_text("utf-8")
     with atomic_write(path, "w") as file:
         file.write(
             '<!doctype html><html lang="ko"><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{html.escape(report.title)}</title><style>{_style()}</style>"
+            f"<title>{html.escape(report.title)}</title><style>{style}{STYLE}</style>"
             f"<main>{''.join(parts)}</main></html>\n"
         )
 
 
-def _style() -> str:
-    return resources.files("kmm_jax.quickstart").joinpath("report.css").read_text("utf-8")
-
-
-def _scores(scores: Sequence[Score]) -> str:
-    def times(score: Score) -> str:
-        return f"{score.value / score.chance:.1f}×" if score.chance else ""
-
-    rows = "".join(
-        f"<tr><td>{html.escape(s.name)}</td>"
-        f'<td class="number"><b>{100 * s.value:.1f}%</b></td>'
-        f'<td class="number">{"" if s.chance is None else f"{100 * s.chance:.1f}%"}</td>'
-        f'<td class="number">{times(s)}</td>'
-        f'<td class="soft">{html.escape(s.protocol)}</td></tr>'
-        for s in scores
-    )
+def _table(table: Table) -> str:
+    rows = "".join(_row(score) for score in table.scores)
     return (
-        '<table><tr><th>measure</th><th class="number">score</th><th class="number">chance</th>'
-        f'<th class="number">over chance</th><th>how</th></tr>{rows}</table>'
+        f"<table><caption><b>{html.escape(table.title)}</b>{html.escape(table.protocol)}</caption>"
+        '<tr><th>measure</th><th class="number">score</th><th class="number">chance</th>'
+        f'<th class="number">over chance</th></tr>{rows}</table>'
     )
 
 
-def _search(found: Found) -> str:
-    picture = f'<img src="{_data_url(found.image)}" alt="">' if found.image else ""
-    cards = "".join(
-        _card(image, html.escape(text), f"{score:.3f}") for image, text, score in found.hits
-    )
+def _row(score: Score) -> str:
+    def figure(value: float) -> str:
+        return f"{100 * value:.1f}%" if score.share else f"{value:.3f}"
+
+    chance = "" if score.chance is None else figure(score.chance)
+    times = f"{score.value / score.chance:.1f}×" if score.chance else ""
     return (
-        f'<div class="search"><p class="query">{picture}<span>{html.escape(found.text)}</span></p>'
-        f'<div class="grid">{cards}</div></div>'
+        f"<tr><td>{html.escape(score.name)}</td>"
+        f'<td class="number"><b>{figure(score.value)}</b></td>'
+        f'<td class="number">{chance}</td><td class="number">{times}</td></tr>'
     )
 
 
-def _card(image: Image.Image, line: str, note: str) -> str:
+def _card(each: Captioned) -> str:
     return (
-        f'<div class="card"><img src="{_data_url(image)}" alt="" loading="lazy"><div>{line}</div>'
-        f'<div class="soft">{note}</div></div>'
+        f'<figure style="margin:0"><img src="{data_url(each.image, 96)}" alt="" loading="lazy">'
+        f"<div>{html.escape(each.caption)}</div>"
+        f'<div class="soft">정답: {html.escape(each.truth)}</div></figure>'
     )
-
-
-def _data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    thumbnail = image.convert("RGB")
-    thumbnail.thumbnail((192, 192))
-    thumbnail.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

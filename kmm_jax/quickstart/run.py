@@ -8,16 +8,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
 from kmm_jax.data.images import open_rgb
 from kmm_jax.data.sources import Source, open_source
@@ -25,19 +20,22 @@ from kmm_jax.errors import UserError
 from kmm_jax.evaluation.captions import Mention
 from kmm_jax.evaluation.classes import named_classes
 from kmm_jax.evaluation.evaluate import Evaluation, Plan, evaluate
+from kmm_jax.evaluation.report import Score, Table, to_json
 from kmm_jax.files import write_json
 from kmm_jax.inference.loading import load_model, read
 from kmm_jax.inference.model import Model
 from kmm_jax.interop import native
+from kmm_jax.quickstart.clock import Clock
 from kmm_jax.quickstart.figures import draw_confusion, draw_curves
 from kmm_jax.quickstart.prepare import Prepared, prepare
 from kmm_jax.quickstart.recipes import Recipe, recipe
-from kmm_jax.quickstart.report import Captioned, Found, Report, Score, write_report
+from kmm_jax.quickstart.report import Captioned, Report, write_report
 from kmm_jax.retrieval.compose import compose
 from kmm_jax.retrieval.embedding import embed_source
 from kmm_jax.retrieval.index import Index
-from kmm_jax.retrieval.lookup import RowLookup, caption
+from kmm_jax.retrieval.lookup import RowLookup, hits_with_rows
 from kmm_jax.retrieval.settings import IndexSettings
+from kmm_jax.retrieval.sheet import Hit, Search
 from kmm_jax.retrieval.store import load_embeddings
 from kmm_jax.text.styles import STYLES, style_of
 from kmm_jax.training.config_file import load_experiment
@@ -63,38 +61,35 @@ def quickstart(
     Raises:
         UserError: unknown or missing data, or training was interrupted (the same call continues).
     """
-    started = time.monotonic()
     chosen, work = recipe(name), output / name
-    seconds: dict[str, float] = {}
+    clock = Clock(work / "seconds.json")
 
-    with _stage("data", seconds, "1/6 data"):
+    with clock.stage("data", "1/6 data", once=True):
         prepared = prepare(name, chosen, work, folder=folder)
     experiment = _experiment(chosen, prepared, overrides)
-    with _stage("training", seconds, "2/6 training"):
+    with clock.stage("training", "2/6 training", once=True):
         result = train(experiment, work / "run")
         if result.end != "finished":
             raise UserError("interrupted; the same command continues where it stopped")
         del result
+    with clock.stage("scores", "3/6 scores"):
         model = _export(work)
-    with _stage("scores", seconds, "3/6 scores"):
         scored = _evaluate(model, prepared, chosen)
-    with _stage("embeddings", seconds, "4/6 embeddings and index"):
+    with clock.stage("index", "4/6 embeddings and index"):
         source = open_source(prepared.test)
         index, vectors, spans = _index(model, source, prepared, work)
         recall = index.recall(vectors, k=10)
-    with _stage("searches", seconds, "5/6 searches"):
+    with clock.stage("searches", "5/6 searches"):
         found = _searches(model, index, RowLookup(source, spans), chosen)
     values = _values(scored, chosen, recall=recall, model=model)
-    values["seconds_by_stage"] = {stage: round(value, 1) for stage, value in seconds.items()}
-    values["seconds"] = round(time.monotonic() - started, 1)
-    values["data"] = name
-    scores = _scores(values, scored, index)
-    with _stage("report", seconds, "6/6 report"):
-        report = _report(chosen, values, scores, scored, found, source, work)
+    values |= {"data": name, "seconds": clock.total, "seconds_by_stage": clock.seconds}
+    tables = [*scored.results.tables, _index_table(recall, index)]
+    with clock.stage("report", "6/6 report"):
+        report = _report(chosen, values, tables, scored, found, source, work)
         for place in (work, output):
             write_report(place / "report.html", report)
             write_json(place / "results.json", values)
-    print(_table(scores))
+    print(_summary(tables))
     return values
 
 
@@ -144,41 +139,45 @@ def _index(
         or json.loads(manifest.read_text("utf-8")).get("model_hash") != model.hash
     ):
         shutil.rmtree(folder)
-    embed_source(model, source, folder, source_url=prepared.test, model_path=str(work / "model"))
+    # Absolute, so that `kmm search INDEX` finds model and pictures from any folder.
+    url, model_path = str(Path(prepared.test).resolve()), str((work / "model").resolve())
+    embed_source(model, source, folder, source_url=url, model_path=model_path)
     embeddings = load_embeddings(folder)
-    index = Index.build(
-        work / "index",
-        embeddings.ids,
-        embeddings.vectors,
-        model_hash=model.hash,
-        settings=_INDEX,
-        metadata={**embeddings.metadata, "spans": embeddings.spans},
-    )
+    index = Index.of_embeddings(work / "index", embeddings, settings=_INDEX)
     return index, embeddings.vectors, embeddings.spans
 
 
-def _searches(model: Model, index: Index, lookup: RowLookup, chosen: Recipe) -> list[Found]:
-    def picture(id: str, place: int) -> tuple[Image.Image, str]:
-        row = lookup.row(id, place)
-        assert row is not None, "the index was made of these very rows"
-        return open_rgb(row.image, 192), caption(row.record)
+def _searches(model: Model, index: Index, lookup: RowLookup, chosen: Recipe) -> list[Search]:
+    def hits(vector: np.ndarray, k: int = _HITS) -> list[Hit]:
+        results = index.search(vector, k=k)
+        return hits_with_rows(lookup, results.ids[0], results.rows[0].tolist(), results.scores[0])
 
-    def hits(vector: np.ndarray) -> list[tuple[Image.Image, str, float]]:
-        results = index.search(vector, k=_HITS)
-        columns = zip(results.ids[0], results.rows[0], results.scores[0], strict=True)
-        return [(*picture(id, int(place)), float(score)) for id, place, score in columns]
-
-    found = []
-    for text, vector in zip(chosen.searches, model.embed_text(chosen.searches), strict=True):
-        found.append(Found(text=text, image=None, hits=hits(vector)))
+    searches = []
+    vectors = model.embed_text(chosen.searches)
+    for text, vector in zip(chosen.searches, vectors, strict=True):
+        searches.append(Search(title=text, hits=hits(vector), note="글로 찾기 · by text"))
     for first, change in chosen.composed:
-        best = index.search(model.embed_text([first]), k=1)
-        image, _ = picture(best.ids[0][0], int(best.rows[0, 0]))
-        image_vector = index.vector(best.ids[0][0])
-        found.append(Found(text="(사진으로 찾기 · by image)", image=image, hits=hits(image_vector)))
+        best = index.search(model.embed_text([first]), k=1).ids[0][0]
+        image_vector = index.vector(best)
+        image = hits(image_vector, k=1)[0].image
+        searches.append(
+            Search(
+                title="이 사진과 비슷한 것",
+                hits=hits(image_vector),
+                query_image=image,
+                note="사진으로 찾기 · by image",
+            )
+        )
         both = compose(model.embed_text([change])[0], image_vector, text_weight=0.6)
-        found.append(Found(text=f"+ “{change}”", image=image, hits=hits(both)))
-    return found
+        searches.append(
+            Search(
+                title=f"이 사진 + “{change}”",
+                hits=hits(both),
+                query_image=image,
+                note="사진과 글로 찾기 · by image and text",
+            )
+        )
+    return searches
 
 
 def _values(scored: Evaluation, chosen: Recipe, *, recall: float, model: Model) -> dict[str, Any]:
@@ -191,7 +190,7 @@ def _values(scored: Evaluation, chosen: Recipe, *, recall: float, model: Model) 
     def direction(name: str) -> dict[str, float]:
         metrics = {f"r{k}": found[f"{name}/r{k}"] for k in (1, 5, 10)}
         chances = {f"chance_r{k}": found[f"{name}/chance_r{k}"] for k in (1, 5, 10)}
-        return {**metrics, **chances, "gallery": found.get("gallery", len(scored.rows.rows))}
+        return {**metrics, **chances, "gallery": found[f"{name}/gallery"]}
 
     return {
         "zero_shot": {
@@ -203,49 +202,27 @@ def _values(scored: Evaluation, chosen: Recipe, *, recall: float, model: Model) 
         "text_to_image": direction("text_to_image"),
         "image_to_text": direction("image_to_text"),
         "scann": {"recall10": recall},
-        "evaluation": _plain(scored),
+        "evaluation": to_json(scored.results)["tables"],
         "model": model.hash,
     }
 
 
-def _plain(scored: Evaluation) -> list[dict[str, Any]]:
-    from kmm_jax.evaluation.report import to_json
-
-    tables: list[dict[str, Any]] = to_json(scored.results)["tables"]
-    return tables
-
-
-def _scores(values: dict[str, Any], scored: Evaluation, index: Index) -> list[Score]:
-    scores = []
-    for table in scored.results.tables:
-        for score in table.scores:
-            if not score.share or score.name.endswith(("top5", "macro")):
-                continue
-            scores.append(
-                Score(
-                    name=f"{table.title}: {score.name}",
-                    value=score.value,
-                    chance=score.chance,
-                    protocol=table.protocol,
-                )
-            )
-    scores.append(
-        Score(
-            name="ScaNN recall@10 against exact search",
-            value=values["scann"]["recall10"],
-            chance=None,
-            protocol=f"every picture as a query over {len(index):,}; {index.info()['engine']}",
-        )
+def _index_table(recall: float, index: Index) -> Table:
+    return Table(
+        task="scann",
+        title="ScaNN against exact search",
+        protocol=f"Every held-out picture as a query over all {len(index):,}; the ten found "
+        f"among the exact ten nearest. {index.info()['engine']}, {index.info()['settings']}.",
+        scores=(Score(name="recall@10", value=recall),),
     )
-    return scores
 
 
 def _report(
     chosen: Recipe,
     values: dict[str, Any],
-    scores: list[Score],
+    tables: list[Table],
     scored: Evaluation,
-    found: list[Found],
+    searches: list[Search],
     source: Source,
     work: Path,
 ) -> Report:
@@ -281,10 +258,10 @@ def _report(
     return Report(
         title=f"kmm_jax quickstart: {chosen.title}",
         facts=facts,
-        scores=scores,
+        tables=tables,
         figures=figures,
         captioned=captioned,
-        found=found,
+        searches=searches,
     )
 
 
@@ -306,19 +283,17 @@ def _metrics(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines]
 
 
-def _table(scores: list[Score]) -> str:
-    width = max(len(score.name) for score in scores)
+def _summary(tables: list[Table]) -> str:
+    """Every share beside its chance, for the terminal."""
+    rows = [
+        (f"{table.title}: {score.name}", score)
+        for table in tables
+        for score in table.scores
+        if score.share and not score.name.endswith(("top5", "macro"))
+    ]
+    width = max(len(name) for name, _ in rows)
     lines = [f"\n{'':<{width}}   score  chance"]
-    for score in scores:
+    for name, score in rows:
         chance = "" if score.chance is None else f"{100 * score.chance:6.1f}%"
-        lines.append(f"{score.name:<{width}}  {100 * score.value:5.1f}% {chance}")
+        lines.append(f"{name:<{width}}  {100 * score.value:5.1f}% {chance}")
     return "\n".join(lines)
-
-
-@contextmanager
-def _stage(name: str, seconds: dict[str, float], title: str) -> Iterator[None]:
-    print(f"[{title}]", file=sys.stderr, flush=True)
-    start = time.monotonic()
-    yield
-    seconds[name] = time.monotonic() - start
-    print(f"[{title}] {seconds[name]:.0f} s", file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from kmm_jax.errors import DataError, UserError
 from kmm_jax.files import atomic_directory, write_json
 from kmm_jax.retrieval import checksums, engines, index_files
 from kmm_jax.retrieval.settings import Engine, IndexSettings, for_rows
+from kmm_jax.retrieval.store import Embeddings
 from kmm_jax.retrieval.vectors import unit_rows
 
 
@@ -120,6 +121,29 @@ class Index:
             }
             write_json(building / index_files.INDEX, checksums.sealed(description))
         return cls.load(folder, model_hash=model_hash, engine=chosen.engine)
+
+    @classmethod
+    def of_embeddings(
+        cls,
+        folder: str | os.PathLike[str],
+        embeddings: Embeddings,
+        *,
+        settings: IndexSettings | None = None,
+    ) -> Index:
+        """Build an index of exported embeddings; it notes where they and their model come from."""
+        return cls.build(
+            folder,
+            embeddings.ids,
+            embeddings.vectors,
+            model_hash=embeddings.model_hash,
+            settings=settings,
+            metadata={
+                "kind": embeddings.kind,
+                **embeddings.metadata,
+                **embeddings.origin,
+                "spans": [list(span) for span in embeddings.spans],
+            },
+        )
 
     @classmethod
     def load(

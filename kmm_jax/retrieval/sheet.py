@@ -9,9 +9,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
-from kmm_jax.data.fonts import korean_font
+from kmm_jax.data.fonts import korean_font, wrap
 from kmm_jax.errors import UserError
 from kmm_jax.files import atomic_write
 
@@ -67,7 +67,7 @@ def write_sheet_png(
     # A narrow sheet still has room for a title.
     width = max(2 * _MARGIN + columns * side + (columns - 1) * _GAP, 560)
     text_left = _MARGIN + (query_side + _GAP if query_side else 0)
-    title_lines = _wrapped(query_title, title_font, width - text_left - _MARGIN, 2)
+    title_lines = wrap(query_title, title_font, width - text_left - _MARGIN, 2)
     header = max(query_side, 36 * len(title_lines))
     top = _MARGIN + header + _GAP + 4
     sheet = Image.new("RGB", (width, top + rows * (cell_height + _GAP) + _MARGIN - _GAP), _PAPER)
@@ -86,7 +86,7 @@ def write_sheet_png(
         score = f"{hit.score:.3f}"
         right = left + side - small_font.getlength(score)
         draw.text((right, below), score, font=small_font, fill=_ACCENT)
-        for line_number, line in enumerate(_wrapped(hit.caption, text_font, side, _LINES)):
+        for line_number, line in enumerate(wrap(hit.caption, text_font, side, _LINES)):
             draw.text((left, below + 19 + 21 * line_number), line, font=text_font, fill=_INK)
     with atomic_write(path) as file:
         sheet.save(file, "PNG")
@@ -114,7 +114,7 @@ def write_sheet_html(
 def search_section(search: Search, *, side: int = 240) -> str:
     """One search as an HTML section, for a page that has :data:`STYLE`."""
     query = (
-        f'<img class="query" src="{_data_url(search.query_image, side)}" alt="질의 이미지">'
+        f'<img class="query" src="{data_url(search.query_image, side)}" alt="질의 이미지">'
         if search.query_image is not None
         else ""
     )
@@ -129,7 +129,7 @@ def search_section(search: Search, *, side: int = 240) -> str:
 def _card(number: int, hit: Hit, side: int) -> str:
     words = html.escape(hit.caption)
     picture = (
-        f'<img src="{_data_url(hit.image, side)}" alt="{words}" loading="lazy">'
+        f'<img src="{data_url(hit.image, side)}" alt="{words}" loading="lazy">'
         if hit.image is not None
         else '<span class="lost">이미지 없음</span>'
     )
@@ -140,7 +140,8 @@ def _card(number: int, hit: Hit, side: int) -> str:
     )
 
 
-def _data_url(image: Image.Image, side: int) -> str:
+def data_url(image: Image.Image, side: int) -> str:
+    """A picture as a JPEG inside a page, to be shown at most ``side`` pixels large."""
     # Twice the size shown, for dense screens.
     small = image.convert("RGB")
     small.thumbnail((2 * side, 2 * side), Image.Resampling.LANCZOS)
@@ -161,30 +162,6 @@ def _tile(image: Image.Image | None, side: int) -> Image.Image:
     fitted = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
     tile.paste(fitted, ((side - fitted.width) // 2, (side - fitted.height) // 2))
     return tile
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float, lines: int) -> list[str]:
-    """``text`` in at most ``lines`` lines of ``width`` pixels, with an ellipsis if cut.
-
-    Korean breaks between words where it can and inside a word that is too long for a line.
-    """
-    rest = " ".join(text.split())
-    done: list[str] = []
-    while rest:
-        if font.getlength(rest) <= width:
-            return [*done, rest]
-        last = len(done) == lines - 1
-        end = len(rest)
-        while end > 1 and font.getlength(rest[:end] + ("…" if last else "")) > width:
-            end -= 1
-        if last:
-            return [*done, rest[:end].rstrip() + "…"]
-        # The character after the line may be the space itself.
-        space = rest.rfind(" ", 1, end + 1)
-        cut = space if space > 0 else end
-        done.append(rest[:cut].rstrip())
-        rest = rest[cut:].lstrip()
-    return done
 
 
 STYLE = """

@@ -116,13 +116,14 @@ def train(
     setup = setups.prepare(
         experiment, mesh, examples_per_epoch=loader.examples, vocabulary=vocabulary
     )
+    begin = initial() if initial is not None and not checkpoint.saved_steps(run_dir) else None
     run_directory.write(experiment, run_dir, tokenizer)
     last = min(setup.total_steps, stop_after or setup.total_steps)
     state = checkpoint.restore(run_dir, setup.abstract)
     if state is None:
         state = _fresh(experiment, setup)
-        if initial is not None:
-            state = _begun_from(initial(), state, setup)
+        if begin is not None:
+            state = _begun_from(begin, state, setup)
     with contextlib.ExitStack() as stack:
         flag = stack.enter_context(interrupts())
         run = _Run(experiment, setup, run_dir, loader, flag, step=int(state.step), stack=stack)
@@ -160,7 +161,7 @@ class _Run:
         if jax.process_index() == 0:
             self.log = MetricsLog(run_dir, step=step)
             stack.callback(self.log.close)
-            self.latest = self.log.latest
+            self.latest |= self.log.latest
         self.checkpoints = Checkpoints(run_dir, experiment.checkpoint)
         stack.callback(self.checkpoints.close)
         self.functions = evaluation_functions(
@@ -243,6 +244,7 @@ class _Run:
             return
         values["examples"] = step * self.experiment.global_batch_size
         values |= self._speed() | self.loader.bad_rows.metrics()
+        self.latest |= values
         if self.log is not None:
             self.log.write(step, values)
         if jax.process_index() == 0:
@@ -274,6 +276,7 @@ class _Run:
                         raise Interrupted
             except Interrupted:
                 return True
+            self.latest |= values
             if self.log is not None:
                 self.log.write(step, values, evaluator=evaluator.name)
             self._note(" ".join(f"{k} {v:.4g}" for k, v in values.items()) + f" (step {step})")

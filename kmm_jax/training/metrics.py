@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -64,9 +65,18 @@ class MetricsLog:
         record = {"step": step, **names, **{k: _finite(v) for k, v in values.items()}}
         self._file.write(_line(record))
         self._remember(record)
+        self._check_tensorboard()
         for name, value in values.items():
             if math.isfinite(value):
                 self._tensorboard.add_scalar(name, value, step)
+
+    def _check_tensorboard(self) -> None:
+        """Its thread ends silently on a full disk, and the next record would wait for it."""
+        files = self._tensorboard.file_writer
+        worker = getattr(getattr(files, "event_writer", None), "_worker", None)
+        if worker is not None and not worker.is_alive():
+            folder = str(self._tensorboard.logdir)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
 
     def evaluated(self, step: int, evaluator: str) -> bool:
         """Whether the evaluator's record of this step is there."""

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar, Union
 
 from kmm_jax.errors import ConfigError, nearest
@@ -17,7 +17,7 @@ _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "1": True, 
 
 
 def apply(config: T, overrides: Sequence[str]) -> T:
-    """The configuration with each ``path=value`` put in, in order.
+    """The configuration with each ``path=value`` put in; of two for the same path the later counts.
 
     A path goes through fields of dataclasses and positions of tuples. Values take the type the
     field declares: numbers, ``true``, ``none`` where None is allowed, ``0.9,0.95`` for tuples; the
@@ -26,6 +26,7 @@ def apply(config: T, overrides: Sequence[str]) -> T:
     Raises:
         ConfigError: no such field (names the nearest), or a value of another type.
     """
+    root = _Node()
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path.strip():
@@ -33,48 +34,69 @@ def apply(config: T, overrides: Sequence[str]) -> T:
                 f"override {override!r} is not of the form path=value, such as "
                 "optimizer.learning_rate=3e-4"
             )
-        try:
-            config = _replaced(config, path.strip().split("."), text.strip(), override, ())
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"override {override!r}: {error}") from error
-    return config
+        node = root
+        for name in path.strip().split("."):
+            node.override = node.override or override
+            node = node.parts.setdefault(name, _Node())
+        # A whole value replaces what was said of its parts before.
+        node.override, node.text, node.parts = override, text.strip(), {}
+    changed: T = _changed(config, root, Any, ())
+    return changed
 
 
-def _replaced(
-    value: Any, path: list[str], text: str, override: str, before: tuple[str, ...]
-) -> Any:
-    name, *rest = path
+@dataclasses.dataclass
+class _Node:
+    """What is to change at one place: the whole value, then parts of it.
+
+    All parts of a dataclass change at once, because it may check them against each other.
+    """
+
+    text: str | None = None
+    override: str = ""
+    parts: dict[str, _Node] = dataclasses.field(default_factory=dict)
+
+
+def _changed(value: Any, node: _Node, hint: Any, before: tuple[str, ...]) -> Any:
+    if node.text is not None:
+        value = _coerced(node.text, hint, value, node.override)
+    if not node.parts:
+        return value
+    first = next(iter(node.parts.values())).override
     here = ".".join(before) or "the experiment"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        hints = typing.get_type_hints(type(value))
         names = [field.name for field in dataclasses.fields(value)]
+        _check_names(node, names, here, nearest)
+        new = {
+            name: _changed(getattr(value, name), part, hints.get(name, Any), (*before, name))
+            for name, part in node.parts.items()
+        }
+        try:
+            return dataclasses.replace(value, **new)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"override {first!r}: {error}") from error
+    if isinstance(value, tuple):
+        valid = f"0 to {len(value) - 1}" if value else "none: it is empty"
+        positions = [str(i) for i in range(len(value))]
+        _check_names(node, positions, here, lambda name, _: f"; positions: {valid}")
+        parts = (node.parts.get(position, _Node()) for position in positions)
+        return tuple(
+            _changed(old, part, type(old), (*before, str(i)))
+            for i, (old, part) in enumerate(zip(value, parts, strict=True))
+        )
+    raise ConfigError(
+        f"override {first!r}: {here} is {value!r}, which has no parts; write {'.'.join(before)}=..."
+    )
+
+
+def _check_names(
+    node: _Node, names: Sequence[str], here: str, hint: Callable[[str, Sequence[str]], str]
+) -> None:
+    for name, part in node.parts.items():
         if name not in names:
             raise ConfigError(
-                f"override {override!r}: {here} has no {name!r}{nearest(name, names)}"
+                f"override {part.override!r}: {here} has no {name!r}{hint(name, names)}"
             )
-        old = getattr(value, name)
-        hint = typing.get_type_hints(type(value)).get(name, Any)
-        new = (
-            _replaced(old, rest, text, override, (*before, name))
-            if rest
-            else _coerced(text, hint, old, override)
-        )
-        return dataclasses.replace(value, **{name: new})
-    if isinstance(value, tuple):
-        positions = [str(i) for i in range(len(value))]
-        if name not in positions:
-            valid = f"0 to {len(value) - 1}" if value else "none: it is empty"
-            raise ConfigError(f"override {override!r}: {here} has no {name!r}; positions: {valid}")
-        i = int(name)
-        new = (
-            _replaced(value[i], rest, text, override, (*before, name))
-            if rest
-            else _coerced(text, type(value[i]), value[i], override)
-        )
-        return (*value[:i], new, *value[i + 1 :])
-    raise ConfigError(
-        f"override {override!r}: {here} is {value!r}, which has no parts; "
-        f"write {'.'.join(before)}=..."
-    )
 
 
 def _coerced(text: str, hint: Any, old: Any, override: str) -> Any:

@@ -75,7 +75,10 @@ def prepare(
     if total < 1:
         raise ConfigError(f"duration {experiment.duration!r} comes to no step at all")
     scale = dataclasses.replace(scale, total_steps=total)
-    graphdef = graph_of(task)
+    try:
+        graphdef = graph_of(task)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"task.model cannot be built: {error}") from error
     transformation = optimizer.build(experiment.optimizer, scale)
     abstract = jax.eval_shape(
         lambda: create(task, transformation, experiment.seed, averaged=experiment.ema is not None)

@@ -12,8 +12,7 @@ from PIL import Image, ImageFont
 
 from kmm_jax.cli import data as command
 from kmm_jax.data.check import check
-from kmm_jax.data.fonts import korean_font, korean_font_path
-from kmm_jax.data.sheet import wrap
+from kmm_jax.data.fonts import korean_font, korean_font_path, wrap
 from kmm_jax.data.sources import open_source
 from kmm_jax.errors import UserError
 
@@ -139,6 +138,6 @@ def test_the_korean_font_has_the_letters() -> None:
 def test_lines_are_broken_to_the_width() -> None:
     font = korean_font(15)
     text = "빨간 체크 셔츠를 입은 사람 " + "가" * 60
-    lines = wrap(text, font, 120)
+    lines = wrap(text, font, 120, 9)
     assert all(font.getlength(line) <= 120 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")

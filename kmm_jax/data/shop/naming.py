@@ -54,6 +54,12 @@ def phrase(*words: str) -> str:
 
 
 def describe(garment: Garment, rng: Random) -> str:
-    """Colour, pattern and type, sometimes with a feature: 빨간색 체크무늬 반팔 셔츠."""
+    """The type with what else is said of it: 빨간색 체크무늬 반팔 셔츠, 체크 셔츠, or just 셔츠.
+
+    People leave out what does not matter to them; texts that name the type alone are also what
+    teaches a model the types, because colours cannot tell such pictures apart.
+    """
     detail = feature(garment, rng) if rng.random() < 0.3 else ""
-    return phrase(shade(garment, rng), weave(garment, rng), detail, noun(garment, rng))
+    colour = shade(garment, rng) if rng.random() < 0.6 else ""
+    pattern = weave(garment, rng) if rng.random() < 0.7 else ""
+    return phrase(colour, pattern, detail, noun(garment, rng))

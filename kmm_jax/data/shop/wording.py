@@ -96,7 +96,11 @@ def _queries(garment: Garment, rng: Random) -> list[str]:
         phrase(shade(garment, rng), weave(garment, rng), name, wish),
         phrase(colour, pattern, detail, name),
     ]
-    queries = [phrase(colour, pattern, name), *rng.sample(more, rng.randint(0, 3))]
+    # What most people type: the thing alone.
+    short = (name, phrase(season, name), phrase(name, wish))
+    queries = [phrase(colour, pattern, name), *rng.sample(more, rng.randint(0, 2))]
+    if rng.random() < 0.75:
+        queries.append(rng.choice(short))
     rng.shuffle(queries)
     return distinct(queries)
 
