@@ -6,7 +6,7 @@ import io
 import math
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from kmm_jax.errors import DataError
 
@@ -47,6 +47,8 @@ def open_rgb(data: bytes, min_side: int, *, max_pixels: int = MAX_PIXELS) -> Ima
         raise DataError(f"decompression bomb: {error}") from error
     except MemoryError:
         raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"not an image of any known format ({len(data):,} bytes)") from error
     except Exception as error:
         raise DataError(
             f"cannot be opened as an image ({len(data):,} bytes): {_line(error)}"

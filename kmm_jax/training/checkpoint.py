@@ -71,7 +71,9 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._checkpointer.close()
+            # It waits once more, and reports a save that failed in its own words.
+            with _explained(self._checkpointer.directory):
+                self._checkpointer.close()
 
 
 def restore(run_dir: Path, abstract: TrainState) -> TrainState | None:

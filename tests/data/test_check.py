@@ -138,6 +138,6 @@ def test_the_korean_font_has_the_letters() -> None:
 def test_lines_are_broken_to_the_width() -> None:
     font = korean_font(15)
     text = "빨간 체크 셔츠를 입은 사람 " + "가" * 60
-    lines = wrap(text, font, 120, 9)
+    lines = wrap(text, font, 120, 20)
     assert all(font.getlength(line) <= 120 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")

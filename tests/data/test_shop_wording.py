@@ -117,13 +117,13 @@ def test_some_texts_name_the_type_alone(items):
         for thing in (*COLOURS_BY_KEY.values(), *PATTERNS_BY_KEY.values())
         for word in (thing.ko, *thing.synonyms)
     ]
-    for texts, least in (
+    for written, least in (
         ([item.record["title"] for item in items], 0.1),
         ([item.record["caption"] for item in items], 0.1),
         ([query for item in items for query in item.record["query"]], 0.2),
     ):
-        alone = [text for text in texts if not any(word in text for word in words)]
-        assert len(alone) > least * len(texts)
+        alone = [text for text in written if not any(word in text for word in words)]
+        assert len(alone) > least * len(written)
 
 
 def test_attributes_say_what_was_drawn(items):

@@ -103,8 +103,8 @@ def test_the_loops_functions_and_the_loaded_model_give_the_same_vectors(model_fo
     for style in ("query", None):
         np.testing.assert_allclose(one.text(texts, style), other.text(texts, style), atol=1e-5)
     assert len(polled) == 1 + 2 * 2  # a batch of images, two of texts in each style
-    assert one.caption is None
-    assert other.caption is not None
+    assert one.caption is not None and other.caption is not None
+    assert one.caption(pixels, "prompt") == other.caption(pixels, "prompt")
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kmm_jax.data.fonts import korean_font
+from kmm_jax.data.fonts import korean_font, wrap
 from kmm_jax.errors import UserError
-from kmm_jax.retrieval.sheet import Hit, Search, _wrapped, write_sheet_html, write_sheet_png
+from kmm_jax.retrieval.sheet import Hit, Search, write_sheet_html, write_sheet_png
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 160, 60), (40, 60, 200)
 
@@ -72,7 +72,7 @@ def test_a_search_without_hits_cannot_be_drawn(tmp_path):
 )
 def test_captions_fit_their_lines_and_lose_nothing_silently(text, width):
     font = korean_font(15)
-    lines = _wrapped(text, font, width, 2)
+    lines = wrap(text, font, width, 2)
     assert len(lines) <= 2
     assert all(font.getlength(line) <= width for line in lines)
     kept = "".join(lines).replace(" ", "")
