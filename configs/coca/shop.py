@@ -43,6 +43,6 @@ def experiment() -> Experiment:
         tokenizer="data/shop/tokenizer",
         global_batch_size=128,
         duration="14 epochs",
-        optimizer=AdamW(learning_rate=2e-3, warmup="5%", b2=0.98, weight_decay=0.05),
+        optimizer=AdamW(learning_rate=1e-3, warmup="5%", b2=0.98, weight_decay=0.05),
         checkpoint=CheckpointConfig(every="10%", keep_latest=2),
     )

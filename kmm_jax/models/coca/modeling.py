@@ -42,9 +42,8 @@ class AttentionalPooler(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.dtype = dtype
-        # Of unit size, so that queries attend to different places from the start; from small ones
-        # all begin as the same mean and take long to part.
-        self.queries = nnx.Param(nnx.initializers.normal(1.0)(rngs.params(), (queries, width)))
+        # Small, so that every query begins as the mean of the sequence.
+        self.queries = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (queries, width)))
         self.attention = Attention(
             width, heads, context_width=context_width, dtype=dtype, rngs=rngs
         )
