@@ -13,7 +13,7 @@ from kmm_jax.training.experiment import Experiment
 
 def experiment() -> Experiment:
     coca = load_experiment("coca/shop")
-    model = clip_tiny(vocabulary=1500, image_size=48)
+    model = clip_tiny(vocabulary=1500, image_size=32)
     return dataclasses.replace(
         coca,
         name="clip-shop",

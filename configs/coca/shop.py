@@ -25,7 +25,7 @@ def experiment() -> Experiment:
         name="coca-shop",
         task=CoCaTask(
             model=small(
-                image_size=48,
+                image_size=32,
                 patch_size=8,
                 width=128,
                 depth=3,
@@ -36,13 +36,13 @@ def experiment() -> Experiment:
         ),
         data=DataConfig(
             sources=(SourceConfig(url="data/shop/train-*.tar"),),
-            image_size=48,
+            image_size=32,
             text_length=16,
             augment=AugmentConfig(scale=(0.6, 1.0)),
         ),
         tokenizer="data/shop/tokenizer",
         global_batch_size=128,
-        duration="14 epochs",
+        duration="20 epochs",
         optimizer=AdamW(learning_rate=1e-3, warmup="5%", b2=0.98, weight_decay=0.05),
         checkpoint=CheckpointConfig(every="10%", keep_latest=2),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from kmm_jax.models.clip.config import CLIPConfig
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.registry import ModelConfig
+from kmm_jax.models.stem import stem_channels
 from kmm_jax.models.vision import VisionConfig
 
 
@@ -31,10 +32,20 @@ def _pooler(*, queries: int, width: int, length: int, context_width: int) -> flo
     return projections + 4 * queries * length * width
 
 
+def _stem(config: VisionConfig) -> float:
+    if config.stem == "linear":
+        return 2 * config.patches * 3 * config.patch_size**2 * config.width
+    total, side, inputs = 2.0 * config.patches * config.width**2, config.image_size, 3
+    for outputs in stem_channels(config.patch_size, config.width):
+        side //= 2
+        total += 2 * side**2 * 9 * inputs * outputs
+        inputs = outputs
+    return total
+
+
 def _vision(config: VisionConfig) -> float:
     tokens = config.patches + config.class_token
-    patches = 2 * config.patches * 3 * config.patch_size**2 * config.width
-    return patches + _layers(
+    return _stem(config) + _layers(
         depth=config.depth,
         width=config.width,
         hidden=config.hidden,

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Num
 
+from kmm_jax.models.stem import ConvStem, stem_channels
 from kmm_jax.models.transformer import Activation, Layer, Stack
 
 
@@ -26,6 +27,8 @@ class VisionConfig:
         class_token: put a learned token before the patches.
         pre_norm: a LayerNorm before the first layer and no bias in the patch projection, as in
             OpenAI's CLIP.
+        stem: how a patch becomes a vector: one linear projection (``"linear"``), or convolutions
+            (``"conv"``, see ``ConvStem``), with which few pictures teach much more.
         positions: what the learned position embeddings start from: small random values, or the
             sines and cosines of arXiv 2205.01580, with which short runs learn shapes much sooner.
         mean, std: per channel, of pixels scaled to [0, 1].
@@ -42,6 +45,7 @@ class VisionConfig:
     pre_norm: bool = False
     activation: Activation = "gelu"
     norm_epsilon: float = 1e-6
+    stem: Literal["linear", "conv"] = "linear"
     positions: Literal["random", "sincos"] = "random"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -52,6 +56,8 @@ class VisionConfig:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
             )
+        if self.stem == "conv":
+            stem_channels(self.patch_size, self.width)
         if self.positions == "sincos" and self.width % 4:
             raise ValueError(f"sincos positions need a width divisible by 4, got {self.width}")
 
@@ -68,9 +74,19 @@ class VisionTransformer(nnx.Module):
         self.config = config
         self.dtype = dtype
         width = config.width
-        self.patch_embedding = nnx.Linear(
-            3 * config.patch_size**2, width, use_bias=not config.pre_norm, dtype=dtype, rngs=rngs
-        )
+        self.patch_embedding: nnx.Linear | ConvStem
+        if config.stem == "conv":
+            self.patch_embedding = ConvStem(
+                config.patch_size, width, norm_epsilon=config.norm_epsilon, dtype=dtype, rngs=rngs
+            )
+        else:
+            self.patch_embedding = nnx.Linear(
+                3 * config.patch_size**2,
+                width,
+                use_bias=not config.pre_norm,
+                dtype=dtype,
+                rngs=rngs,
+            )
         normal = nnx.initializers.normal(0.02)
         positions = normal(rngs.params(), (config.patches + config.class_token, width))
         if config.positions == "sincos":
@@ -106,7 +122,11 @@ class VisionTransformer(nnx.Module):
 
         ``image_BHWC`` is uint8, or float already scaled to [0, 1].
         """
-        x_BND = self.patch_embedding(patchify(self._normalised(image_BHWC), self.config.patch_size))
+        pixels_BHWC = self._normalised(image_BHWC)
+        linear = self.config.stem == "linear"
+        x_BND = self.patch_embedding(
+            patchify(pixels_BHWC, self.config.patch_size) if linear else pixels_BHWC
+        )
         if self.config.class_token:
             class_B1D = jnp.broadcast_to(
                 self.class_embedding[...].astype(self.dtype), (x_BND.shape[0], 1, x_BND.shape[2])

@@ -39,10 +39,10 @@ class Recipe:
 RECIPES = {
     "shop": Recipe(
         title="한국어 옷가게 · the built-in Korean shop",
-        train=6000,
+        train=12_000,
         test=800,
         vocabulary=1500,
-        overrides={"duration": "14 epochs"},
+        overrides={"duration": "20 epochs"},
         classes=(
             ("shop_types", "type"),
             ("shop_colours", "color"),
@@ -64,7 +64,7 @@ RECIPES = {
         test=1000,
         vocabulary=1500,
         overrides={
-            "duration": "13 epochs",
+            "duration": "36 epochs",
             "data.text_length": "20",
             "task.model.text.length": "20",
         },
@@ -90,8 +90,6 @@ RECIPES = {
         vocabulary=1000,
         overrides={
             "duration": "8 epochs",
-            "data.image_size": "32",
-            "task.model.vision.image_size": "32",
             "task.model.vision.patch_size": "4",
         },
         classes=(("cifar10", "type"),),

@@ -152,6 +152,7 @@ def clip_tiny(*, vocabulary: int = 4096, image_size: int = 64) -> CLIPConfig:
             hidden=512,
             class_token=True,
             activation="gelu_tanh",
+            stem="conv",
             positions="sincos",
         ),
         text=TextTowerConfig(

@@ -158,7 +158,7 @@ def small(
     pooling: Pooling = "cascade",
     dtype: str = "float32",
 ) -> CoCaConfig:
-    """A CoCa for a CPU: heads of 32 or 64, FFN of four widths, tied embedding."""
+    """A CoCa for little data: conv stem, heads of 32 or 64, FFN of four widths, tied embedding."""
     heads = max(1, width // (32 if width < 256 else 64))
     return CoCaConfig(
         vision=VisionConfig(
@@ -170,6 +170,7 @@ def small(
             hidden=4 * width,
             class_token=pooling == "cls",
             activation="gelu_tanh",
+            stem="conv",
             positions="sincos",
         ),
         text=TextDecoderConfig(
@@ -208,7 +209,7 @@ def coca_small(*, vocabulary: int = 16_000, image_size: int = 144) -> CoCaConfig
     """6 + 6 decoder layers of width 384: an evening on one consumer GPU."""
     return small(
         image_size=image_size,
-        patch_size=18,
+        patch_size=16,
         width=384,
         depth=12,
         half=6,
