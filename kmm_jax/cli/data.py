@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _MAX_BAD_SHARE = 0.01
 _SAMPLE_ROWS = 16
+_SAMPLE = "first_batch.png"
 
 
 def add(subparsers: Any) -> None:
@@ -23,14 +24,29 @@ def add(subparsers: Any) -> None:
     check = commands.add_parser(
         "check",
         help="read every row and report what is wrong",
-        description="Read and decode every row of a set; report bad rows, duplicates and sizes. "
+        description="Read and decode every row of a set; report bad rows, duplicates, sizes and "
+        "texts that would be cut, and draw the first augmented batch. "
         f"Exits with 2 if more than {_MAX_BAD_SHARE:.0%} of the rows are bad.",
     )
     check.add_argument("path", metavar="PATH", help="shards, folder+tsv:... or tfds:name/split")
-    check.add_argument("--tokenizer", metavar="DIR", help="also report the texts it cuts off")
+    check.add_argument(
+        "--tokenizer",
+        metavar="DIR",
+        help="report the texts it cuts off (default: the folder tokenizer beside the set, if any)",
+    )
     check.add_argument("--image-size", type=int, default=224, metavar="N", help="of the sample")
     check.add_argument("--text-length", type=int, default=64, metavar="L", help="in tokens")
-    check.add_argument("--sample", type=Path, metavar="OUT.png", help="draw an augmented batch")
+    sample = check.add_mutually_exclusive_group()
+    sample.add_argument(
+        "--sample",
+        type=Path,
+        default=Path(_SAMPLE),
+        metavar="OUT.png",
+        help="where the first augmented batch is drawn (default: %(default)s)",
+    )
+    sample.add_argument(
+        "--no-sample", dest="sample", action="store_const", const=None, help="draw none"
+    )
     check.add_argument("--json", action="store_true", help="print the report as JSON")
     check.set_defaults(run=_check)
 
@@ -59,11 +75,12 @@ def _check(arguments: argparse.Namespace) -> int:
     from kmm_jax.data.patterns import expand, sets
     from kmm_jax.data.sources import ShardSource, open_source
 
+    folder = arguments.tokenizer or _tokenizer_beside(Path(arguments.path))
     tokenizer = None
-    if arguments.tokenizer:
+    if folder:
         from kmm_jax.text.tokenizer import Tokenizer
 
-        tokenizer = Tokenizer.load(arguments.tokenizer)
+        tokenizer = Tokenizer.load(folder)
     config = DataConfig(
         sources=(), image_size=arguments.image_size, text_length=arguments.text_length
     )
@@ -93,6 +110,12 @@ def _check(arguments: argparse.Namespace) -> int:
     else:
         print(_page(summary))
     return 0 if is_usable else 2
+
+
+def _tokenizer_beside(path: Path) -> Path | None:
+    """The folder ``tokenizer`` in, or beside, what was named, as the quickstart lays it."""
+    places = (path / "tokenizer", path.parent / "tokenizer")
+    return next((place for place in places if (place / "tokenizer.json").is_file()), None)
 
 
 def _draw(source: Source, config: Any, path: Path) -> None:
@@ -137,6 +160,8 @@ def _page(summary: dict[str, Any]) -> str:
         cut = summary["truncated_share"]
         shown = f", {cut[field]:.1%} longer than {summary['text_length']} tokens" if cut else ""
         lines.append(f"{field:<16}{count:,} texts{shown}")
+    if summary["truncated_share"] is None:
+        lines.append("texts cut       not counted: there is no tokenizer yet (--tokenizer DIR)")
     if "sample" in summary:
         lines.append(f"a batch is drawn in {summary['sample']}")
     lines.append(

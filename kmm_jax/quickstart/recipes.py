@@ -85,13 +85,10 @@ RECIPES = {
     ),
     "cifar10": Recipe(
         title="CIFAR-10",
-        train=20_000,
+        train=40_000,
         test=1000,
         vocabulary=1000,
-        overrides={
-            "duration": "8 epochs",
-            "task.model.vision.patch_size": "4",
-        },
+        overrides={"duration": "6 epochs"},
         classes=(("cifar10", "type"),),
         retrieval="caption",
         searches=(

@@ -15,6 +15,7 @@ from kmm_jax.data.check import check
 from kmm_jax.data.fonts import korean_font, korean_font_path, wrap
 from kmm_jax.data.sources import open_source
 from kmm_jax.errors import UserError
+from kmm_jax.text.tokenizer import Tokenizer
 
 from .conftest import CodepointTokenizer, WriteRows, jpeg, record, row_members, write_tar
 
@@ -70,12 +71,29 @@ def test_a_clean_folder_passes_with_both_its_sets(
 ) -> None:
     folder = write_rows(range(20))
     write_rows(range(18, 25), prefix="test")
-    assert kmm_data("check", folder, "--json") == 0
+    assert kmm_data("check", folder, "--json", "--no-sample") == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["rows"], summary["bad_rows"], summary["usable"]) == (27, 0, True)
     assert summary["duplicate_image_bytes"] == 2, "two test rows were trained on"
-    assert kmm_data("check", folder) == 0
-    assert "usable" in capsys.readouterr().out
+    assert kmm_data("check", folder, "--no-sample") == 0
+    page = capsys.readouterr().out
+    assert "usable" in page
+    assert "not counted: there is no tokenizer" in page
+
+
+def test_the_first_batch_is_drawn_and_the_tokenizer_beside_the_set_is_taken(
+    write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_rows(range(20))
+    Tokenizer.train(["빨간 셔츠", "파란 바지"], vocab_size=300).save(folder / "tokenizer")
+    monkeypatch.chdir(folder)
+    pattern = str(folder / "train-*.tar")
+    assert kmm_data("check", pattern, "--image-size", 32, "--text-length", 8) == 0
+    page = capsys.readouterr().out
+    assert "longer than 8 tokens" in page
+    assert "first_batch.png" in page
+    with Image.open(folder / "first_batch.png") as picture:
+        assert np.asarray(picture).std() > 20
 
 
 def test_a_spoiled_shard_is_reported_and_exits_with_2(
@@ -92,7 +110,7 @@ def test_a_spoiled_shard_is_reported_and_exits_with_2(
 
 def test_what_cannot_be_opened_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such"):
-        kmm_data("check", tmp_path / "none")
+        kmm_data("check", tmp_path / "none", "--no-sample")
     cut = tmp_path / "train-000.tar"
     write_tar(cut, row_members(1), tarfile.GNU_FORMAT)
     cut.write_bytes(cut.read_bytes()[:900])
