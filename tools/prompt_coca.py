@@ -25,15 +25,7 @@ from kmm_jax.files import write_json
 from tools import results
 
 _STYLES = ("query", "prompt", "shopping")
-_SETTING = {
-    "data.image_size": "32",
-    "task.model.vision.image_size": "32",
-    "data.text_length": "16",
-    "task.model.text.length": "16",
-    "global_batch_size": "128",
-    "checkpoint.keep_latest": "1",
-    "checkpoint.every": "100%",
-}
+_SETTING = {"checkpoint.keep_latest": "1", "checkpoint.every": "100%"}
 
 
 def one_run(data: str, *, styled: bool, seed: int, steps: int, work: Path) -> dict[str, Any]:
@@ -58,6 +50,7 @@ def one_run(data: str, *, styled: bool, seed: int, steps: int, work: Path) -> di
         "data.sources.0.url": prepared.train,
         "tokenizer": str(prepared.tokenizer),
         "task.model.text.vocabulary": str(Tokenizer.load(prepared.tokenizer).vocab_size),
+        **chosen.overrides,
         "duration": f"{steps} steps",
         "data.styled": str(styled).lower(),
         "data.seed": str(seed),
@@ -158,7 +151,7 @@ def main() -> int:
     )
     parser.add_argument("--data", default="shop,fashion_products")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--output", type=Path, default=Path("runs/prompt_coca"))
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
@@ -187,8 +180,8 @@ def main() -> int:
 
 def _write(runs: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     setting = (
-        f"{arguments.steps} steps of 128 pairs at 32 px, a CoCa of width 128 "
-        "(configs/coca/shop.py), titles, captions, product names and queries mixed alike, "
+        f"{arguments.steps} steps of 128 pairs at 32 px, the CoCa of width 128 in "
+        "configs/coca/shop.py, titles, captions, product names and queries mixed alike, "
         "the same batches for both. "
         "Zero-shot: garment types that occur among the held-out rows, all templates averaged; "
         "± is the standard deviation between seeds. The slide's figure shows Prompt-CoCa above "

@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class KeyValue(NamedTuple):
-    """Projected keys and values; in a stack each has a leading layer dimension."""
+    """One layer's projected keys and values."""
 
     key: Float[Array, "B S H K"]
     value: Float[Array, "B S H K"]
@@ -87,6 +87,13 @@ class Layer(nnx.Module):
             x_BTD += self.cross_attention(self.cross_norm(x_BTD), context_BSD)
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
+    def empty_cache(self, batch: int, length: int) -> KeyValue:
+        """Zeros for ``length`` positions, in the dtype of the computation."""
+        query = self.attention.query
+        heads = self.attention.heads
+        zeros = jnp.zeros((batch, length, heads, query.out_features // heads), query.dtype)
+        return KeyValue(zeros, zeros)
+
     def step(
         self,
         x_B1D: Float[Array, "B 1 D"],
@@ -94,7 +101,7 @@ class Layer(nnx.Module):
         position: Array,
         context: KeyValue | None = None,
     ) -> tuple[Float[Array, "B 1 D"], KeyValue]:
-        """One layer over one new position; keys and values of the earlier ones come cached."""
+        """One new position through the layer; keys and values of the earlier ones come cached."""
         h_B1D = self.attention_norm(x_B1D)
         k_B1HK, v_B1HK = self.attention.project_context(h_B1D)
         cache = KeyValue(
@@ -141,17 +148,6 @@ class Stack(nnx.Module):
 
         self.layers = make_all(rngs)
 
-    def _scan(self, body: Callable[..., Any], carry: Any, per_layer: Any = None) -> Any:
-        graphdef, state = nnx.split(self.layers)
-
-        def merged(carry: Any, layer: Any) -> Any:
-            parameters, inputs = layer
-            return body(nnx.merge(graphdef, parameters), carry, inputs)
-
-        return jax.lax.scan(
-            rematerialised(merged, self.remat), carry, (nnx.as_pure(state), per_layer)
-        )
-
     def __call__(
         self,
         x_BTD: Float[Array, "B T D"],
@@ -161,41 +157,26 @@ class Stack(nnx.Module):
         mask: Bool[Array, "B #H #T T"] | None = None,
     ) -> Float[Array, "B T D"]:
         """All layers over a whole sequence."""
+        graphdef, state = nnx.split(self.layers)
 
-        def body(layer: Layer, x_BTD: Array, _: None) -> tuple[Array, None]:
+        def body(x_BTD: Array, parameters: Any) -> tuple[Array, None]:
+            layer = nnx.merge(graphdef, parameters)
             return layer(x_BTD, context_BSD, causal=causal, mask=mask), None
 
-        return self._scan(body, x_BTD)[0]
+        return jax.lax.scan(rematerialised(body, self.remat), x_BTD, nnx.as_pure(state))[0]
 
-    def empty_cache(self, batch: int, length: int) -> KeyValue:
-        """Zeros for ``length`` positions of every layer: (L, B, length, H, K)."""
-        query = self.layers.attention.query
-        shape = (self.depth, batch, length, self.layers.attention.heads, -1)
-        zeros = jnp.zeros((self.depth, batch, length, query.out_features), query.dtype)
-        return KeyValue(zeros.reshape(shape), zeros.reshape(shape))
+    def unstack(self) -> list[Layer]:
+        """The layers one by one, their parameters sliced out of the stack.
 
-    def project_context(self, context_BSD: Float[Array, "B S D"]) -> KeyValue:
-        """Cross-attention keys and values of every layer, computed once before decoding."""
+        For decoding: a scan inside its loop would copy every weight for every token.
+        """
+        graphdef, state = nnx.split(self.layers)
+        pure = nnx.as_pure(state)
 
-        def body(layer: Layer, carry: None, _: None) -> tuple[None, KeyValue]:
-            return carry, KeyValue(*layer.cross_attention.project_context(context_BSD))
+        def layer(number: int) -> Layer:
+            return nnx.merge(graphdef, jax.tree.map(lambda stacked: stacked[number], pure))
 
-        return self._scan(body, None)[1]
-
-    def step(
-        self,
-        x_B1D: Float[Array, "B 1 D"],
-        cache: KeyValue,
-        position: Array,
-        context: KeyValue | None = None,
-    ) -> tuple[Float[Array, "B 1 D"], KeyValue]:
-        """All layers over one new position; returns the output and the longer cache."""
-
-        def body(layer: Layer, x_B1D: Array, inputs: Any) -> tuple[Array, KeyValue]:
-            cache, context = inputs
-            return layer.step(x_B1D, cache, position, context)
-
-        return self._scan(body, x_B1D, (cache, context))
+        return [layer(number) for number in range(self.depth)]
 
 
 def rematerialised(function: Callable[..., Any], policy: str) -> Callable[..., Any]:

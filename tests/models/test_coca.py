@@ -11,6 +11,7 @@ from flax import nnx
 from kmm_jax.models import registry
 from kmm_jax.models.coca.config import coca_2b, coca_base, coca_large, small
 from kmm_jax.models.coca.modeling import CoCa
+from kmm_jax.models.coca.token_decoder import TokenDecoder
 from kmm_jax.models.summary import summarise
 
 BATCH, LENGTH, VOCABULARY = 3, 10, 40
@@ -99,9 +100,10 @@ def test_cached_decoding_gives_the_logits_of_the_whole_pass(pooling, batch):
     model = CoCa(tiny(pooling=pooling), rngs=nnx.Rngs(1))
     _, _, logits = model(image, ids)
     _, image_tokens = model.encode_image(image)
-    cache = model.text.start(image_tokens, LENGTH)
+    decoder = TokenDecoder(model.text)
+    cache = decoder.start(image_tokens, LENGTH)
     for position in range(LENGTH):
-        step, cache = model.text.step(ids[:, position], jnp.asarray(position), cache)
+        step, cache = decoder.step(ids[:, position], jnp.asarray(position), cache)
         np.testing.assert_allclose(step[2], logits[2, position], atol=2e-5)
 
 

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from kmm_jax.models.coca.modeling import DecoderCache, TextDecoder
+from kmm_jax.models.coca.modeling import TextDecoder
+from kmm_jax.models.coca.token_decoder import DecoderCache, TokenDecoder
 from kmm_jax.models.transformer import KeyValue
 
 _NEVER = -1e9  # finite, so that sums of it stay numbers
@@ -87,6 +88,7 @@ def _one_by_one(
     never: Sequence[int],
 ) -> Array:
     batch, length = image_BQD.shape[0], text.config.length
+    decoder = TokenDecoder(text)
     ids_BT = jnp.zeros((batch, length), jnp.int32).at[:, : len(prompt_P)].set(prompt_P)
 
     def going(state: tuple[Array, Array, Array, DecoderCache]) -> Array:
@@ -97,7 +99,7 @@ def _one_by_one(
         state: tuple[Array, Array, Array, DecoderCache],
     ) -> tuple[Array, Array, Array, DecoderCache]:
         position, ids_BT, done_B, cache = state
-        logits_BV, cache = text.step(ids_BT[:, position], position, cache)
+        logits_BV, cache = decoder.step(ids_BT[:, position], position, cache)
         chosen_B = choose(_forbid(logits_BV, never), position).astype(jnp.int32)
         # The last place is kept for [EOS], so that every caption ends.
         chosen_B = jnp.where(position == length - 2, eos_id, chosen_B)
@@ -107,7 +109,7 @@ def _one_by_one(
         ids_BT = ids_BT.at[:, position + 1].set(chosen_B)
         return position + 1, ids_BT, done_B | ((chosen_B == eos_id) & ~in_prompt), cache
 
-    start = (jnp.int32(0), ids_BT, jnp.zeros(batch, bool), text.start(image_BQD, length))
+    start = (jnp.int32(0), ids_BT, jnp.zeros(batch, bool), decoder.start(image_BQD, length))
     return jax.lax.while_loop(going, step, start)[1]
 
 
@@ -145,12 +147,13 @@ def beam(
 
     def fill(position: int, cache: DecoderCache) -> DecoderCache:
         ids_B = jnp.full((batch,), prompt_P[position])
-        return text.step(ids_B, jnp.asarray(position), cache)[1]
+        return decoder.step(ids_B, jnp.asarray(position), cache)[1]
 
-    cache = text.start(image_BQD, length)
+    decoder = TokenDecoder(text)
+    cache = decoder.start(image_BQD, length)
     for position in range(prompt - 1):
         cache = fill(position, cache)
-    cache = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=1), cache)  # (L, B * K, ...)
+    cache = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cache)  # (B * K, ...)
     ids_BKT = jnp.zeros((batch, beams, length), jnp.int32).at[:, :, :prompt].set(prompt_P)
     start = _Beams(
         position=jnp.int32(prompt - 1),
@@ -170,7 +173,7 @@ def beam(
     def step(state: _Beams) -> _Beams:
         position = state.position
         tokens = state.ids_BKT[:, :, position].reshape(-1)
-        logits, cache = text.step(tokens, position, state.cache)
+        logits, cache = decoder.step(tokens, position, state.cache)
         log_p_BKV = jax.nn.log_softmax(_forbid(logits, never)).reshape(batch, beams, -1)
         vocabulary = log_p_BKV.shape[-1]
         last = position == length - 2
@@ -213,8 +216,8 @@ def _rows(x_BKT: Any, index_BC: Any) -> Any:
     return jnp.take_along_axis(x_BKT, index_BC[:, :, None], axis=1)
 
 
-def _reordered(cache: KeyValue, rows: Array) -> KeyValue:
-    return KeyValue(cache.key[:, rows], cache.value[:, rows])
+def _reordered(cache: tuple[KeyValue, ...], rows: Array) -> tuple[KeyValue, ...]:
+    return tuple(KeyValue(layer.key[rows], layer.value[rows]) for layer in cache)
 
 
 def _forbid(logits_BV: Array, never: Sequence[int]) -> Array:

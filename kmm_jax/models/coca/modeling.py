@@ -6,7 +6,6 @@ B batch, N patches, Q queries, T text positions, D width, E embedding, V vocabul
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -15,16 +14,8 @@ from jaxtyping import Array, Float, Int, Num
 from kmm_jax.models.attention import Attention
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.text import TokenEmbedding, unit
-from kmm_jax.models.transformer import KeyValue, Layer, Stack
+from kmm_jax.models.transformer import Layer, Stack
 from kmm_jax.models.vision import VisionTransformer
-
-
-class DecoderCache(NamedTuple):
-    """Keys and values of every decoder layer, for decoding one token at a time."""
-
-    unimodal: KeyValue
-    multimodal: KeyValue
-    image: KeyValue
 
 
 class AttentionalPooler(nnx.Module):
@@ -125,31 +116,14 @@ class TextDecoder(nnx.Module):
         self, states_BTD: Float[Array, "B T D"], image_BQD: Float[Array, "B Q D"]
     ) -> Float[Array, "B T V"]:
         """The multimodal half: float32 logits of the token after each position."""
-        return self._logits(self.multimodal(states_BTD, image_BQD, causal=True))
+        return self.predict(self.multimodal(states_BTD, image_BQD, causal=True))
 
-    def _logits(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+    def predict(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        """Float32 logits from the last layer's states."""
         x_BTD = self.norm(x_BTD)
         if self.config.tie_embeddings:
             return self.embedding.attend(x_BTD).astype(jnp.float32)
         return self.logits(x_BTD).astype(jnp.float32)
-
-    def start(self, image_BQD: Float[Array, "B Q D"], length: int) -> DecoderCache:
-        """An empty cache for ``length`` tokens over these images."""
-        batch = image_BQD.shape[0]
-        return DecoderCache(
-            unimodal=self.unimodal.empty_cache(batch, length),
-            multimodal=self.multimodal.empty_cache(batch, length),
-            image=self.multimodal.project_context(image_BQD),
-        )
-
-    def step(
-        self, ids_B: Int[Array, "B"], position: Array, cache: DecoderCache
-    ) -> tuple[Float[Array, "B V"], DecoderCache]:
-        """Read the token at ``position``; float32 logits of the next, and the longer cache."""
-        x_B1D = self.embedding(ids_B[:, None], start=position)
-        x_B1D, unimodal = self.unimodal.step(x_B1D, cache.unimodal, position)
-        x_B1D, multimodal = self.multimodal.step(x_B1D, cache.multimodal, position, cache.image)
-        return self._logits(x_B1D)[:, 0], DecoderCache(unimodal, multimodal, cache.image)
 
 
 class CoCa(nnx.Module):
