@@ -34,21 +34,33 @@ class CLIPTask:
         """The model with fresh parameters."""
         return CLIP(self.model, rngs=nnx.Rngs(key))
 
-    def loss(
-        self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array, mesh: Mesh
+    def per_example(
+        self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array
+    ) -> tuple[dict[str, jax.Array], None]:
+        """Image and text vectors; ``key`` is unused."""
+        return {
+            "image": module.encode_image(batch["image"]),
+            "text": module.encode_text(batch["text"]),
+        }, None
+
+    def over_batch(
+        self, module: Any, vectors: Mapping[str, jax.Array], sums: None, mesh: Mesh
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Half the sum of both directions, as CLIP has it; ``key`` is unused."""
+        """Half the sum of both directions, as CLIP has it."""
         both, metrics = contrastive_loss(
-            module.encode_image(batch["image"]),
-            module.encode_text(batch["text"]),
-            module.logit_scale,
-            mesh=mesh,
+            vectors["image"], vectors["text"], module.logit_scale, mesh=mesh
         )
         return both / 2, {
             "contrastive_loss": both / 2,
             "logit_scale": module.logit_scale,
             **metrics,
         }
+
+    def loss(
+        self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array, mesh: Mesh
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss of a whole batch."""
+        return self.over_batch(module, *self.per_example(module, batch, key), mesh)
 
     def functions(self) -> dict[str, Callable[[Any, Mapping[str, jax.Array]], Any]]:
         """What evaluators call: unit vectors of a batch's images, and of its texts."""

@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from kmm_jax.data.config import DataConfig
-from kmm_jax.losses.captioning import captioning_loss
+from kmm_jax.losses.captioning import CaptionSums, captioning_mean, captioning_sums
 from kmm_jax.losses.contrastive import contrastive_loss
 from kmm_jax.models.coca import decoding
 from kmm_jax.models.coca.config import CoCaConfig
@@ -51,17 +51,22 @@ class CoCaTask:
         """The model with fresh parameters."""
         return CoCa(self.model, rngs=nnx.Rngs(key))
 
-    def loss(
-        self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array, mesh: Mesh
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The weighted sum of both losses, and what to log; ``key`` is unused (no dropout)."""
+    def per_example(
+        self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array
+    ) -> tuple[dict[str, jax.Array], CaptionSums]:
+        """Image and text vectors, and the caption loss summed; ``key`` is unused (no dropout)."""
         image_BE, text_BE, logits_BTV = module(batch["image"], batch["text"])
+        sums = captioning_sums(logits_BTV, batch["text"], never=self.never_predicted)
+        return {"image": image_BE, "text": text_BE}, sums
+
+    def over_batch(
+        self, module: Any, vectors: Mapping[str, jax.Array], sums: CaptionSums, mesh: Mesh
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The weighted sum of both losses (equation 4), and what to log."""
         contrastive, contrastive_metrics = contrastive_loss(
-            image_BE, text_BE, module.logit_scale, mesh=mesh
+            vectors["image"], vectors["text"], module.logit_scale, mesh=mesh
         )
-        caption, caption_metrics = captioning_loss(
-            logits_BTV, batch["text"], never=self.never_predicted
-        )
+        caption, caption_metrics = captioning_mean(sums)
         loss = self.contrastive_weight * contrastive + self.caption_weight * caption
         return loss, {
             "contrastive_loss": contrastive,
@@ -70,6 +75,12 @@ class CoCaTask:
             **contrastive_metrics,
             **caption_metrics,
         }
+
+    def loss(
+        self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array, mesh: Mesh
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Both losses of a whole batch."""
+        return self.over_batch(module, *self.per_example(module, batch, key), mesh)
 
     def functions(self) -> dict[str, Callable[[Any, Mapping[str, jax.Array]], Any]]:
         """What evaluators call: unit vectors of a batch's images and of its texts, and captions.

@@ -24,8 +24,9 @@ class Experiment:
         tokenizer: the tokenizer's folder; the run keeps a copy.
         global_batch_size: examples an update, over all devices, hosts and accumulated parts.
         duration: of the run, in steps, epochs or examples.
-        accumulate: parts a batch is computed in, one after the other; their gradients are averaged.
-            A contrastive loss compares within a part, so it sees fewer negatives.
+        accumulate: parts a batch is computed in, one after the other, to save memory. The gradient
+            is that of the whole batch: a contrastive loss sees every negative (its forward pass
+            then runs twice, see ``training.accumulation``).
         ema: decay of the averaged parameters (0.9999, say), which are then those evaluated.
         seed: of the parameters and of the tasks' random numbers; the data has its own.
         evaluators: objects with ``name``, ``every`` (a duration) and

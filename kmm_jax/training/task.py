@@ -48,3 +48,25 @@ class CheckedTask(Protocol):
     def check(self, *, data: DataConfig, vocabulary: int | None) -> None:
         """Raise ConfigError before anything is compiled; ``vocabulary`` is the tokenizer's size."""
         ...
+
+
+@runtime_checkable
+class SplitTask(Protocol):
+    """A task whose loss compares the examples of a batch, in two stages.
+
+    With ``accumulate``, the first runs part by part and the second over the whole batch, so that
+    the gradient is exactly the whole batch's. A task without them is taken to have a loss that is a
+    mean over examples.
+    """
+
+    def per_example(
+        self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array
+    ) -> tuple[Any, Any]:
+        """Arrays with a leading dimension of examples, and float scalars that add up over them."""
+        ...
+
+    def over_batch(
+        self, module: Any, vectors: Any, sums: Any, mesh: Mesh
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss and the scalars to log, from the whole batch's arrays and sums."""
+        ...

@@ -1,10 +1,10 @@
-"""One update: gradients of a batch, perhaps in parts, the optimizer's step, the moving average."""
+"""One update: the gradients of a batch, the optimizer's step, the moving average."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kmm_jax.training.sharding import BATCH_AXES, batch_sharding
+from kmm_jax.training.accumulation import gradients
+from kmm_jax.training.sharding import batch_sharding
 from kmm_jax.training.state import TrainState
 from kmm_jax.training.task import Task
 
@@ -51,22 +52,13 @@ def make_update(
     The metrics are those of the task, ``loss``, ``gradient_norm`` (before clipping) and
     ``learning_rate``.
     """
-
-    def loss_of(params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
-        return task.loss(nnx.merge(graphdef, params), batch, key, mesh)
-
-    gradients_of = jax.value_and_grad(loss_of, has_aux=True)
+    gradients_of = gradients(task, graphdef, mesh, parts=accumulate)
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         # Key 0 of the seed made the parameters.
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), state.step)
-        if accumulate == 1:
-            (loss, metrics), gradients = gradients_of(state.params, batch, key)
-        else:
-            (loss, metrics), gradients = _in_parts(
-                gradients_of, state.params, batch, key, accumulate, mesh
-            )
-        changes, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        loss, metrics, grads = gradients_of(state.params, batch, key)
+        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
         averaged = None
         if ema is not None:
@@ -74,7 +66,7 @@ def make_update(
         metrics = {
             **metrics,
             "loss": loss,
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.global_norm(grads),
             "learning_rate": learning_rate(state.step),
         }
         after = TrainState(step=state.step + 1, params=params, opt_state=opt_state, ema=averaged)
@@ -99,32 +91,3 @@ def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     return {
         name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
     }
-
-
-def _in_parts(
-    gradients_of: Callable[..., Any],
-    params: Any,
-    batch: Batch,
-    key: jax.Array,
-    parts: int,
-    mesh: Mesh,
-) -> Any:
-    """Means of loss, metrics and gradients; one part's activations live at a time."""
-
-    def split(rows: jax.Array) -> jax.Array:
-        # Every parts-th row, so that each device's rows stay where they are.
-        rows = rows.reshape(rows.shape[0] // parts, parts, *rows.shape[1:]).swapaxes(0, 1)
-        spec = PartitionSpec(None, BATCH_AXES)
-        return jax.lax.with_sharding_constraint(rows, NamedSharding(mesh, spec))
-
-    def add(sums: Any, part: Any) -> tuple[Any, None]:
-        number, rows = part
-        new = gradients_of(params, rows, jax.random.fold_in(key, number))
-        return jax.tree.map(jnp.add, sums, new), None
-
-    rows = jax.tree.map(split, dict(batch))
-    first = jax.tree.map(lambda x: x[0], rows)
-    shapes = jax.eval_shape(gradients_of, params, first, key)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    sums, _ = jax.lax.scan(add, zeros, (jnp.arange(parts), rows))
-    return jax.tree.map(lambda x: x / parts, sums)
