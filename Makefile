@@ -6,6 +6,10 @@ DATA ?= shop
 QUICKSTART_ARGS ?=
 PYTEST_ARGS ?=
 
+ifeq ($(filter cpu cuda tpu,$(ACCEL)),)
+$(error ACCEL must be cpu, cuda or tpu, not '$(ACCEL)')
+endif
+
 BIN := $(VENV)/bin
 EXTRA_cpu :=
 EXTRA_cuda := cuda

@@ -11,6 +11,7 @@ that are done are not done again; ``docs/results/prompt_coca.*`` is written afte
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import shutil
@@ -38,14 +39,12 @@ def one_run(data: str, *, styled: bool, seed: int, steps: int, work: Path) -> di
     from kmm_jax.text.styles import STYLES
     from kmm_jax.text.tokenizer import Tokenizer
     from kmm_jax.training.config_file import load_experiment
+    from kmm_jax.training.dump import dump
     from kmm_jax.training.loop import train
 
     chosen = recipe(data)
     prepared = prepare(data, chosen, work / data, folder=None)
     name = f"{'prompt' if styled else 'plain'}-{seed}-{steps}"
-    run, kept = work / data / name, work / data / f"{name}.json"
-    if kept.exists():
-        return json.loads(kept.read_text("utf-8"))
     given = {
         "data.sources.0.url": prepared.train,
         "tokenizer": str(prepared.tokenizer),
@@ -57,7 +56,13 @@ def one_run(data: str, *, styled: bool, seed: int, steps: int, work: Path) -> di
         "seed": str(seed),
         **_SETTING,
     }
-    result = train(load_experiment("coca/shop", [f"{k}={v}" for k, v in given.items()]), run)
+    experiment = load_experiment("coca/shop", [f"{k}={v}" for k, v in given.items()])
+    # Kept results are of this very experiment and code, or are not taken.
+    identity = hashlib.sha256((dump(experiment) + results.source_digest()).encode()).hexdigest()[:8]
+    run, kept = work / data / f"{name}-{identity}", work / data / f"{name}-{identity}.json"
+    if kept.exists():
+        return json.loads(kept.read_text("utf-8"))
+    result = train(experiment, run)
     if result.end != "finished":
         raise UserError("interrupted; the same command continues")
     classes, label = chosen.classes[0]
@@ -95,6 +100,18 @@ def _mean(values: Sequence[float]) -> str:
     return f"{mean:.1f} ± {100 * statistics.stdev(values):.1f}"
 
 
+def _verdict(differences: Sequence[float]) -> str:
+    """The mean difference between the models in points, and whether seeds alone could make it."""
+    mean, count = 100 * statistics.fmean(differences), len(differences)
+    if count < 2:
+        return f"{mean:+.1f} points; one seed, no verdict."
+    error = 100 * statistics.stdev(differences) / math.sqrt(count)
+    clear = abs(mean) > 2 * error
+    return f"{mean:+.1f} points over {count} seeds (standard error {error:.1f}): " + (
+        "beyond twice its standard error." if clear else "within the noise between seeds."
+    )
+
+
 def summary(runs: Sequence[dict[str, Any]]) -> str:
     """The table, and what it says of prompt against plain."""
     rows, sentences = [], []
@@ -121,16 +138,7 @@ def summary(runs: Sequence[dict[str, Any]]) -> str:
                 )
         if "plain" in best and "query" in best:
             pairs = [q - p for p, q in zip(best["plain"], best["query"], strict=False)]
-            spread = statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else math.nan
-            mean = statistics.fmean(pairs)
-            clear = len(pairs) > 1 and abs(mean) > 2 * spread
-            verdict = (
-                "beyond twice its standard error" if clear else "within the noise between seeds"
-            )
-            sentences.append(
-                f"On {data}, [QUERY] minus plain is {100 * mean:+.1f} points over {len(pairs)} "
-                f"seeds (standard error {100 * spread:.1f}): {verdict}."
-            )
+            sentences.append(f"On {data}, [QUERY] minus plain is {_verdict(pairs)}")
     columns = [
         "data",
         "model",

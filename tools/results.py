@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,12 +19,37 @@ from typing import Any
 
 from kmm_jax.files import atomic_write, write_json
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
+_ROOT = Path(__file__).resolve().parent.parent
+FOLDER = _ROOT / "docs" / "results"
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "scann", "numpy", "torch")
 
 
+def source_digest() -> str:
+    """A digest of the package's and the experiments' source, whatever is committed."""
+    digest = hashlib.sha256()
+    for folder in ("kmm_jax", "configs"):
+        for file in sorted((_ROOT / folder).rglob("*.py")):
+            digest.update(file.relative_to(_ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _commit() -> str | None:
+    """The commit that is checked out, marked where the package differs from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=_ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "kmm_jax", "configs", "tools")
+        return git("rev-parse", "--short=12", "HEAD") + (" and changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def provenance(command: str) -> dict[str, Any]:
-    """Command, date, versions and hardware of this run."""
+    """Command, commit, date, versions and hardware of this run."""
     import jax
 
     versions = {}
@@ -35,6 +62,7 @@ def provenance(command: str) -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "command": command,
+        "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "python": platform.python_version(),
         "versions": versions,
@@ -79,7 +107,9 @@ def write(
     with atomic_write(markdown_path, "w") as file:
         file.write(
             f"# {title}\n\n{body.strip()}\n\n"
-            f"Made by `{command}` on {origin['date']}; {hardware['device']}, "
+            f"Made by `{command}` on {origin['date']}"
+            + (f" at {origin['commit']}" if origin["commit"] else "")
+            + f"; {hardware['device']}, "
             f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB; "
             f"Python {origin['python']}, {versions}. All values: `{name}.json`.\n"
         )

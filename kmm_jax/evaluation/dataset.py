@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -105,6 +106,37 @@ class EvaluationData:
     text_length: int
     limit: int | None = None
     batch_size: int = 64
+
+
+def check_data(data: EvaluationData, wanted: Callable[[EvaluationSet], Any]) -> None:
+    """Refuse a set that cannot be read or has not what is ``wanted``, before a model is trained.
+
+    Reads records until one has it, and no images.
+
+    Args:
+        wanted: raises DataError if none of the set's rows will do.
+
+    Raises:
+        DataError, ConfigError: as reading and ``wanted`` raise them.
+    """
+    from kmm_jax.text.tokenizer import Tokenizer
+
+    Tokenizer.load(data.tokenizer)
+    opened = open_source(data.source)
+    rows: list[EvaluationRow] = []
+    for number in range(min(data.limit or len(opened), len(opened))):
+        # Bad rows are counted when the set is read whole.
+        with contextlib.suppress(DataError):
+            rows.append(_row(opened.read(number).record))
+            wanted(_without_vectors(opened.name, rows[-1:]))
+            return
+    wanted(_without_vectors(opened.name, rows))
+
+
+def _without_vectors(name: str, rows: Sequence[EvaluationRow]) -> EvaluationSet:
+    return EvaluationSet(
+        name=name, rows=tuple(rows), vectors_NE=np.zeros((len(rows), 0), np.float32)
+    )
 
 
 def encode(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kmm_jax.evaluation.dataset import EvaluationData, EvaluationSet, encode
+from kmm_jax.evaluation.dataset import EvaluationData, EvaluationSet, check_data, encode
 from kmm_jax.evaluation.encoders import Encoder, Functions, style_name
 from kmm_jax.evaluation.recall import Recalls, recalls
 from kmm_jax.evaluation.report import Score, Table
@@ -134,6 +134,10 @@ class RetrievalEvaluator:
     data: EvaluationData
     field: str = "query"
     style: Style | None = "query"
+
+    def check(self) -> None:
+        """Refuse a field that there is not, or that no row of the data has."""
+        check_data(self.data, lambda rows: rows.texts(self.field))
 
     def run(self, functions: Functions, params: Any) -> Iterator[tuple[str, float]]:
         """Read the set, search both ways, and yield (name, value)."""

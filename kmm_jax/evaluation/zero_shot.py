@@ -18,7 +18,7 @@ import numpy as np
 from kmm_jax.errors import DataError
 from kmm_jax.evaluation.classes import Classes, named_classes
 from kmm_jax.evaluation.confusion import confusion
-from kmm_jax.evaluation.dataset import EvaluationData, EvaluationSet, encode
+from kmm_jax.evaluation.dataset import EvaluationData, EvaluationSet, check_data, encode
 from kmm_jax.evaluation.encoders import Encoder, Functions, style_name
 from kmm_jax.evaluation.report import Score, Table
 from kmm_jax.text.styles import Style
@@ -209,11 +209,19 @@ class ZeroShotEvaluator:
     candidates: Candidates = "all"
     styles: tuple[Style | None, ...] = ("query",)
 
+    def check(self) -> None:
+        """Refuse an unknown class set, or data of which no row carries one of its classes."""
+        classes = self._classes()
+        check_data(self.data, lambda rows: truths(rows, classes, self.label))
+
+    def _classes(self) -> Classes:
+        if isinstance(self.classes, str):
+            return named_classes(self.classes, self.lang)
+        return self.classes
+
     def run(self, functions: Functions, params: Any) -> Iterator[tuple[str, float]]:
         """Read the set, classify, and yield (name, value)."""
-        classes = self.classes
-        if isinstance(classes, str):
-            classes = named_classes(classes, self.lang)
+        classes = self._classes()
         encoder, rows = encode(self.data, functions, params)
         result = zero_shot(
             encoder,

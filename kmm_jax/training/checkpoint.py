@@ -93,6 +93,7 @@ def restore(run_dir: Path, abstract: TrainState) -> TrainState | None:
         try:
             parts = ocp.load_checkpointables(_path(run_dir, step), _parts(abstract))
         except Exception as error:  # Orbax and TensorStore raise many kinds
+            _raise_if_passing(error)
             damaged.append((step, error))
             continue
         for bad, _ in damaged:
@@ -135,9 +136,18 @@ def restore_params(
         if not (path / name).exists():
             raise DataError(f"{path} holds no {name!r}; the run was trained without it")
         try:
-            return ocp.load_checkpointables(path, {name: abstract})[name], candidate
+            params = ocp.load_checkpointables(path, {name: abstract})[name]
         except Exception as error:
+            _raise_if_passing(error)
             damaged.append((candidate, error))
+            continue
+        for bad, _ in damaged:
+            print(
+                f"checkpoint {_path(run_dir, bad)} is damaged and passed over; these are the "
+                f"parameters of step {candidate}",
+                file=sys.stderr,
+            )
+        return params, candidate
     raise _unreadable(run_dir, damaged)
 
 
@@ -182,6 +192,16 @@ def _preservation(config: CheckpointConfig) -> Any:
             )
         )
     return policies.AnyPreservationPolicy(kept)
+
+
+def _raise_if_passing(error: Exception) -> None:
+    """Raise what says nothing about the checkpoint: too little memory, an unreachable store."""
+    text = str(error)
+    passing = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED")
+    if isinstance(error, MemoryError | PermissionError | ConnectionError | TimeoutError) or any(
+        word in text for word in passing
+    ):
+        raise error
 
 
 def _set_aside(run_dir: Path, step: int) -> None:

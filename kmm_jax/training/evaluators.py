@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -31,6 +31,15 @@ class Evaluator(Protocol):
 
     def run(self, functions: Functions, params: Any) -> Iterator[tuple[str, float]]:
         """The scores; each function is ``(params, batch) -> arrays``, jitted."""
+        ...
+
+
+@runtime_checkable
+class CheckedEvaluator(Protocol):
+    """An evaluator that can tell before training that it will not be able to run."""
+
+    def check(self) -> None:
+        """Raise ConfigError or DataError; called before anything is compiled."""
         ...
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 import jax
 import numpy as np
 
-from kmm_jax.errors import ConfigError, UserError
+from kmm_jax.errors import ConfigError, UserError, nearest
 from kmm_jax.training import checkpoint, duration, hardware, run_directory
 from kmm_jax.training import setup as setups
 from kmm_jax.training.checkpoint import Checkpoints
@@ -292,6 +292,14 @@ class _Run:
         return bool(multihost_utils.broadcast_one_to_all(np.asarray(done)))
 
     def _save(self, step: int, state: TrainState) -> None:
+        best = self.experiment.checkpoint.best_metric
+        evaluated = step >= max(self.evaluate_every.values(), default=0)
+        # Only the process with the log knows what was measured before a restart.
+        if best is not None and best not in self.latest and evaluated and self.log is not None:
+            raise ConfigError(
+                f"checkpoint.best_metric is {best!r}, and nothing is measured under that name"
+                f"{nearest(best, self.latest)}"
+            )
         if self.log is not None:
             self.log.sync()
         self.checkpoints.save(step, state, self.latest)

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from kmm_jax.errors import ConfigError
 from kmm_jax.training import duration, optimizer, sharding
 from kmm_jax.training.duration import Scale
+from kmm_jax.training.evaluators import CheckedEvaluator
 from kmm_jax.training.experiment import Experiment
 from kmm_jax.training.state import TrainState, create, graph_of
 from kmm_jax.training.task import CheckedTask
@@ -64,10 +65,14 @@ def prepare(
 
     Raises:
         ConfigError: task, data, tokenizer, optimizer, rules and mesh do not fit together.
+        DataError: an evaluator's data are not there, or not what it needs.
     """
     task = experiment.task
     if isinstance(task, CheckedTask):
         task.check(data=experiment.data, vocabulary=vocabulary)
+    for evaluator in experiment.evaluators:
+        if isinstance(evaluator, CheckedEvaluator):
+            evaluator.check()
     scale = Scale(
         global_batch_size=experiment.global_batch_size, examples_per_epoch=examples_per_epoch
     )

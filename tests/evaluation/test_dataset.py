@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kmm_jax.data.shards import ShardWriter
-from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.errors import ConfigError, DataError, UserError
 from kmm_jax.evaluation.dataset import read_set
 from kmm_jax.evaluation.retrieval import RetrievalEvaluator
 from kmm_jax.evaluation.zero_shot import ZeroShotEvaluator
@@ -82,6 +82,23 @@ def test_evaluators_are_configuration_that_a_run_can_keep(data):
     assert "0.data.image_size = 16" in dump.dump(evaluators)
     with pytest.raises(dataclasses.FrozenInstanceError):
         evaluators[0].label = "color"
+
+
+def test_an_evaluator_that_could_not_run_is_refused_before_training(data):
+    good = ZeroShotEvaluator(data=data, classes="shop_colours", label="color")
+    good.check()
+    RetrievalEvaluator(data=data, field="query").check()
+    wrong = [
+        (dataclasses.replace(good, label="colour"), "no record has a label 'colour'"),
+        (dataclasses.replace(good, classes="shop_colors"), "shop_colours"),
+        (dataclasses.replace(good, classes="cifar10"), "is one of the 10 classes"),
+        (RetrievalEvaluator(data=data, field="queri"), "did you mean 'query'"),
+        (dataclasses.replace(good, data=dataclasses.replace(data, source="gone.tar")), "gone"),
+        (dataclasses.replace(good, data=dataclasses.replace(data, tokenizer="no")), "no"),
+    ]
+    for evaluator, message in wrong:
+        with pytest.raises(UserError, match=message):
+            evaluator.check()
 
 
 def test_dotted_overrides_reach_an_evaluator(data):

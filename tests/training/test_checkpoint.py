@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from kmm_jax.errors import DataError
+from kmm_jax.errors import ConfigError, DataError
 from kmm_jax.training import checkpoint
 from kmm_jax.training.checkpoint import restore_params, saved_steps
 from kmm_jax.training.checkpoint_config import CheckpointConfig
@@ -127,6 +127,30 @@ def test_the_best_is_kept_beside_the_latest(tmp_path):
     assert newest == 10
     by_step = {r["step"]: r["loss"] for r in records(tmp_path)}
     assert best == min((2, 4, 6, 8, 10), key=by_step.__getitem__)
+
+
+def test_a_best_metric_that_nobody_measures_is_said(tmp_path):
+    config = CheckpointConfig(every="4 steps", keep_best=1, best_metric="held_out/eror")
+    experiment = toy.experiment(checkpoint=config, evaluators=(toy.ToyEvaluator(every="4 steps"),))
+    with pytest.raises(ConfigError, match="did you mean 'held_out/error'"):
+        train(experiment, tmp_path, loader=toy.ToyLoader())
+
+
+def test_parameters_of_an_older_step_are_not_taken_in_silence(run_dir, finished, capsys):
+    _truncate(run_dir / "checkpoints" / "12" / "ema")
+    _, step = restore_params(run_dir, _abstract(finished[1].params))
+    assert step == 8
+    assert "12 is damaged and passed over" in capsys.readouterr().err
+
+
+def test_a_store_that_is_out_of_reach_is_not_taken_for_damage(run_dir, monkeypatch):
+    def unreachable(*_):
+        raise ValueError("UNAVAILABLE: connection reset by peer")
+
+    monkeypatch.setattr(checkpoint.ocp, "load_checkpointables", unreachable)
+    with pytest.raises(ValueError, match="UNAVAILABLE"):
+        train(toy.experiment(ema=0.9), run_dir, loader=toy.ToyLoader())
+    assert saved_steps(run_dir) == [12, 8]
 
 
 def test_a_full_disk_is_an_oserror_of_its_folder(tmp_path, monkeypatch):

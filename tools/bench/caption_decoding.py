@@ -27,8 +27,9 @@ def uncached_greedy(text: Any, image_BQD: jax.Array, never: tuple[int, ...]) -> 
     ids_BT = ids_BT.at[:, : len(_PROMPT)].set(jnp.asarray(_PROMPT))
 
     def step(position: int, ids_BT: jax.Array) -> jax.Array:
-        logits_BTV = text.decode(text.encode(ids_BT)[1], image_BQD)
-        logits_BV = logits_BTV[:, position].at[:, jnp.asarray(never)].set(-1e9)
+        states_BTD = text.multimodal(text.encode(ids_BT)[1], image_BQD, causal=True)
+        state_B1D = jax.lax.dynamic_slice_in_dim(states_BTD, position, 1, axis=1)
+        logits_BV = text.predict(state_B1D)[:, 0].at[:, jnp.asarray(never)].set(-1e9)
         return ids_BT.at[:, position + 1].set(logits_BV.argmax(axis=-1).astype(jnp.int32))
 
     return jax.lax.fori_loop(len(_PROMPT) - 1, length - 1, step, ids_BT)
