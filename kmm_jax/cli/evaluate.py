@@ -70,6 +70,12 @@ def add(commands: Any) -> None:
         metavar="STYLES",
         help="caption in these styles (default: %(default)s)",
     )
+    command.add_argument(
+        "--caption-method",
+        choices=("greedy", "beam", "nucleus"),
+        default="greedy",
+        help="how captions are decoded (default: %(default)s)",
+    )
     command.add_argument("--limit", type=int, metavar="ROWS", help="read only the first rows")
     command.add_argument("--batch-size", type=int, default=64)
     command.add_argument(
@@ -142,6 +148,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         caption_styles=_styles(arguments.caption_styles, "caption-styles")
         if "captions" in tasks
         else (),
+        caption_method=arguments.caption_method,
         mentions=tuple(Mention(classes=one, label=label) for one, label in pairs),
     )
 

@@ -13,7 +13,7 @@ from kmm_jax.evaluation.bleu import bleu
 from kmm_jax.evaluation.chrf import chrf
 from kmm_jax.evaluation.cider import cider_d
 from kmm_jax.evaluation.classes import Classes, named_classes
-from kmm_jax.evaluation.dataset import EvaluationData, EvaluationSet, encode
+from kmm_jax.evaluation.dataset import EvaluationData, EvaluationSet, check_data, encode
 from kmm_jax.evaluation.encoders import Functions, style_name
 from kmm_jax.evaluation.mentions import finder, mention_rates
 from kmm_jax.evaluation.report import Score, Table
@@ -138,6 +138,10 @@ class CaptionEvaluator:
     field: str = "caption"
     styles: tuple[Style | None, ...] = ("prompt",)
     mentions: tuple[Mention, ...] = ()
+
+    def check(self) -> None:
+        """Refuse a field that there is not, or that no row of the data has."""
+        check_data(self.data, lambda rows: rows.texts(self.field))
 
     def run(self, functions: Functions, params: Any) -> Iterator[tuple[str, float]]:
         """Read the set, caption, and yield (name, value)."""

@@ -12,7 +12,7 @@ from kmm_jax.errors import DataError
 from kmm_jax.text.styles import Style
 
 if TYPE_CHECKING:
-    from kmm_jax.inference.model import Model
+    from kmm_jax.inference.model import Method, Model
     from kmm_jax.text.tokenizer import Tokenizer
 
 Functions = Mapping[str, Callable[[Any, Mapping[str, Any]], Any]]
@@ -64,8 +64,13 @@ def from_functions(
     return Encoder(image=image, text=text, caption=caption if "caption" in functions else None)
 
 
-def from_model(model: Model, *, batch_size: int) -> Encoder:
-    """An encoder over a loaded model (:func:`kmm_jax.inference.load`)."""
+def from_model(model: Model, *, batch_size: int, caption_method: Method = "greedy") -> Encoder:
+    """An encoder over a loaded model (:func:`kmm_jax.inference.load`).
+
+    Args:
+        caption_method: how captions are decoded, with the defaults of ``Model.caption``. Nucleus
+            sampling draws alike in every call, so that its captions depend on the batches.
+    """
     from kmm_jax.models.coca.config import CoCaConfig
 
     def image(pixels_BHWC: np.ndarray) -> np.ndarray:
@@ -75,7 +80,7 @@ def from_model(model: Model, *, batch_size: int) -> Encoder:
         return finite(model.embed_text(texts, style, batch_size=batch_size), "text")
 
     def caption(pixels_BHWC: np.ndarray, style: Style | None) -> list[str]:
-        return model.caption(list(pixels_BHWC), style, batch_size=batch_size)
+        return model.caption(list(pixels_BHWC), style, method=caption_method, batch_size=batch_size)
 
     captions = isinstance(model.config, CoCaConfig)
     return Encoder(image=image, text=text, caption=caption if captions else None)

@@ -17,7 +17,13 @@ from kmm_jax.evaluation.zero_shot import Candidates, ZeroShotResult, zero_shot
 from kmm_jax.text.styles import Style
 
 if TYPE_CHECKING:
-    from kmm_jax.inference.model import Model
+    from kmm_jax.inference.model import Method, Model
+
+_DECODING: Mapping[Method, str] = {
+    "greedy": "greedy search",
+    "beam": "beam search",
+    "nucleus": "nucleus sampling",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,7 @@ class Plan:
         retrieval: (field, style) of each retrieval task.
         caption_field: the texts that captions are held against.
         caption_styles: caption in these styles; none for no captions.
+        caption_method: how they are decoded, see :func:`kmm_jax.evaluation.encoders.from_model`.
         mentions: labels whose words are looked for in the captions.
     """
 
@@ -40,6 +47,7 @@ class Plan:
     retrieval: tuple[tuple[str, Style | None], ...] = ()
     caption_field: str = "caption"
     caption_styles: tuple[Style | None, ...] = ()
+    caption_method: Method = "greedy"
     mentions: tuple[captions.Mention, ...] = ()
 
 
@@ -67,7 +75,7 @@ def evaluate(
         UserError: captions are asked of a model that has no decoder.
         DataError: the source cannot be read, or lacks a label or a field the plan names.
     """
-    encoder = from_model(model, batch_size=batch_size)
+    encoder = from_model(model, batch_size=batch_size, caption_method=plan.caption_method)
     if plan.caption_styles and encoder.caption is None:
         raise UserError(f"{model.path} cannot caption; leave captions out or use a CoCa")
     if not model.styled:
@@ -97,12 +105,13 @@ def evaluate(
     for field, style in plan.retrieval:
         tables.append(retrieval.retrieval(encoder, rows, field=field, style=style)[0])
     if plan.caption_styles:
-        tables.append(
-            captions.score_captions(rows, field=plan.caption_field, mentions=plan.mentions)
-        )
+        table = captions.score_captions(rows, field=plan.caption_field, mentions=plan.mentions)
+        decoded = f"Captions decoded by {_DECODING[plan.caption_method]}: "
+        tables.append(dataclasses.replace(table, protocol=decoded + table.protocol))
     about = {
         "model": str(model.path),
         "model_hash": model.hash,
+        **({} if model.step is None else {"step": model.step}),
         "source": rows.name,
         "rows": len(rows.rows),
         "bad_rows": rows.bad_rows,

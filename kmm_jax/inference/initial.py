@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,25 +16,39 @@ from kmm_jax.interop.native import flatten, unflatten
 from kmm_jax.models import registry
 from kmm_jax.models.registry import ModelConfig
 from kmm_jax.models.vision import resize_positions
+from kmm_jax.text.tokenizer import FILE_NAME, Tokenizer
 
 _POSITIONS = "vision.positions"
 _SHOWN = 5
 
 
-def initial_params(path: str | os.PathLike[str], config: ModelConfig) -> dict[str, Any]:
+def initial_params(
+    path: str | os.PathLike[str],
+    config: ModelConfig,
+    *,
+    tokenizer: str | os.PathLike[str] | None,
+) -> dict[str, Any]:
     """The parameters at ``path`` for a model of ``config``.
 
     Another image size is the one difference that is made up for: position embeddings are resized
     (CoCa, section 4.1).
+
+    Args:
+        tokenizer: the folder or file of the one to train with; None where texts come as ids.
 
     Returns:
         Nested dicts of float32 NumPy arrays, as a new module of ``config`` has them.
 
     Raises:
         DataError: no model there.
-        ConfigError: other parameters than ``config`` has; the differences are listed.
+        ConfigError: other parameters than ``config`` has; the differences are listed. Or another
+            tokenizer, to whose ids the token embeddings would not belong.
     """
-    given = flatten(read(path).params)
+    path = Path(path)
+    exported = read(path)
+    if tokenizer is not None:
+        _check_tokenizer(path, exported.tokenizer, Path(tokenizer))
+    given = flatten(exported.params)
     module = nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
     shapes = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
     wanted = {
@@ -61,3 +76,18 @@ def initial_params(path: str | os.PathLike[str], config: ModelConfig) -> dict[st
             + "\nOnly the image size may differ; make task.model equal otherwise"
         )
     return unflatten(given)
+
+
+def _check_tokenizer(path: Path, before: Tokenizer, folder: Path) -> None:
+    now = Tokenizer.load(folder)
+    if now.fingerprint != before.fingerprint:
+        own = path if (path / FILE_NAME).is_file() else path / "tokenizer"
+        raise ConfigError(
+            f"{path} was trained with the tokenizer {own} ({_short(before)}), and this run names "
+            f"{folder} ({_short(now)}): the same ids mean other pieces of text, so that its token "
+            f"embeddings would be scrambled. Train with tokenizer={own}"
+        )
+
+
+def _short(tokenizer: Tokenizer) -> str:
+    return f"{tokenizer.vocab_size} tokens, SHA-256 {tokenizer.fingerprint[:12]}"

@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
-from kmm_jax.errors import DataError
+from kmm_jax.errors import ConfigError, DataError
 from kmm_jax.inference.model import Model
 from kmm_jax.interop import native
 from kmm_jax.interop.native import Exported
@@ -28,8 +28,9 @@ def load_model(path: str | os.PathLike[str], *, step: int | None = None) -> Mode
         exported.params,
         exported.tokenizer,
         styled=exported.styled,
-        hash=native.model_hash(exported.config, exported.params),
+        hash=exported.hash,
         path=path,
+        step=exported.step,
     )
 
 
@@ -40,22 +41,47 @@ def read(path: str | os.PathLike[str], *, step: int | None = None) -> Exported:
 
     Raises:
         DataError: neither is there, or it is damaged.
+        ConfigError: the model's configuration is of another version or no model of this library.
     """
     path = Path(path)
     if (path / "model.safetensors").exists() or not (path / "checkpoints").is_dir():
         if step is not None:
             raise DataError(f"{path} is an exported model, which has no steps to choose from")
         return native.load(path)
-    values = run_directory.read_config(path)["experiment"]
-    experiment = dump.from_json(values)
-    config = experiment.task.model
-    params, _ = restore_params(path, _abstract(config), step=step)
+    config, styled = _trained(path)
+    params, found = restore_params(path, _abstract(config), step=step)
     return Exported(
         config=config,
         params=jax.device_get(params),
         tokenizer=Tokenizer.load(path / "tokenizer"),
-        styled=experiment.data.styled,
+        styled=styled,
+        step=found,
     )
+
+
+def _trained(run_dir: Path) -> tuple[registry.ModelConfig, bool]:
+    """A run's model configuration, and whether it was trained with style tokens.
+
+    The rest of the experiment is not rebuilt: its evaluators and task may be classes of the config
+    file, and its optimizer may have fields of another version, which using the model needs not.
+    """
+    file = run_dir / "config.json"
+    try:
+        experiment = run_directory.read_config(run_dir)["experiment"]
+        model, styled = experiment["task"]["model"], bool(experiment["data"]["styled"])
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{file} does not say experiment.task.model and experiment.data.styled ({error}); only "
+            "runs of this library's models can be loaded"
+        ) from error
+    try:
+        config = dump.from_json(model)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: experiment.task.model: {error}") from error
+    if not isinstance(config, registry.ModelConfig):
+        known = ", ".join(kind.__name__ for kind in registry.ModelConfig.__args__)
+        raise ConfigError(f"{file}: experiment.task.model is no model configuration ({known})")
+    return config, styled
 
 
 def _abstract(config: registry.ModelConfig) -> dict[str, object]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +40,8 @@ class Model:
         config: the model's configuration.
         tokenizer: its tokenizer.
         styled: whether it was trained with style tokens; without, a style given is ignored.
-        hash: identifies configuration and parameters; embeddings and indexes carry it.
+        hash: identifies all that the outputs depend on; embeddings and indexes carry it.
+        step: of the run, at which the parameters were; None where it is not known.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Model:
         styled: bool,
         hash: str,
         path: Path,
+        step: int | None = None,
     ):
         self.config = config
         self.tokenizer = tokenizer
         self.styled = styled
         self.hash = hash
         self.path = path
+        self.step = step
         devices = jax.local_devices()
         mesh = jax.make_mesh(
             (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
@@ -92,15 +96,19 @@ class Model:
         if isinstance(texts, str):
             texts = [texts]
         ids = self.tokenizer.sequences(list(texts), self._style(style), self.text_length)
-        return self._in_batches(self._embed_text, ids, batch_size)
+        return self._in_batches(self._embed_text, _parts(ids, batch_size), batch_size)
 
-    def embed_image(self, images: Sequence[ImageLike], *, batch_size: int = 64) -> np.ndarray:
-        """Unit vectors (N, E), float32, of pictures, arrays (uint8 HWC), encoded bytes or files."""
-        return self._in_batches(self._embed_image, self._pixels(images), batch_size)
+    def embed_image(self, images: Iterable[ImageLike], *, batch_size: int = 64) -> np.ndarray:
+        """Unit vectors (N, E), float32, of pictures, arrays (uint8 HWC), encoded bytes or files.
+
+        They are read and decoded a batch at a time, so that any number of files may be given.
+        """
+        batches = ((pixels,) for pixels in self._pixels(images, batch_size))
+        return self._in_batches(self._embed_image, batches, batch_size)
 
     def caption(
         self,
-        images: Sequence[ImageLike],
+        images: Iterable[ImageLike],
         style: Style | None = "prompt",
         *,
         method: Method = "greedy",
@@ -138,8 +146,12 @@ class Model:
             keys = {"seed": jnp.int32(seed), "row": row} if method == "nucleus" else {}
             return function(params, pixels, prompt, **extra, **keys)
 
-        pixels = self._pixels(images)
-        ids = self._in_batches(run, pixels, batch_size, np.arange(len(pixels), dtype=np.int32))
+        numbers = itertools.count(step=batch_size)
+        batches = (
+            (pixels, np.arange(first, first + len(pixels), dtype=np.int32))
+            for first, pixels in zip(numbers, self._pixels(images, batch_size), strict=False)
+        )
+        ids = self._in_batches(run, batches, batch_size)
         return [self._text(row[len(prompt) :]) for row in ids]
 
     def _text(self, ids: np.ndarray) -> str:
@@ -187,21 +199,28 @@ class Model:
     def _style(self, style: Style | None) -> Style | None:
         return style if self.styled else None
 
-    def _pixels(self, images: Sequence[ImageLike]) -> np.ndarray:
+    def _pixels(self, images: Iterable[ImageLike], batch_size: int) -> Iterator[np.ndarray]:
+        """Pixels (B, S, S, 3) of one batch after the other, each made when it is asked for."""
         if isinstance(images, str | bytes | os.PathLike | Image.Image):
             images = [images]
         size = self.image_size
-        rows = [resize_centre(_array(image, size), size) for image in images]
-        return np.stack(rows) if rows else np.zeros((0, size, size, 3), np.uint8)
+        rest = iter(images)
+        while batch := list(itertools.islice(rest, batch_size)):
+            yield np.stack([resize_centre(_array(image, size), size) for image in batch])
 
     def _in_batches(
         self,
         function: Callable[..., Any],
-        rows: np.ndarray,
+        batches: Iterable[tuple[np.ndarray, ...]],
         batch_size: int,
-        *more: np.ndarray,
     ) -> np.ndarray:
-        """``function(params, batch...)`` over all rows, one batch ahead of what is read back."""
+        """``function(params, batch...)`` over all rows, one batch ahead of what is read back.
+
+        Args:
+            batches: arrays side by side, at most ``batch_size`` rows at a time.
+        """
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, got {batch_size}")
         pending: list[tuple[int, jax.Array]] = []
         done: list[np.ndarray] = []
 
@@ -209,13 +228,10 @@ class Model:
             count, values = pending.pop(0)
             done.append(np.asarray(values)[:count])
 
-        for start, stop in _spans(len(rows), batch_size):
-            count = stop - start
+        for batch in batches:
+            count = len(batch[0])
             full = self._full_size(count, batch_size)
-            arrays = [
-                jax.device_put(_filled(a[start:stop], full), self._batch_sharding)
-                for a in (rows, *more)
-            ]
+            arrays = [jax.device_put(_filled(rows, full), self._batch_sharding) for rows in batch]
             pending.append((count, function(self.params, *arrays)))
             if len(pending) > 1:
                 finish()
@@ -254,11 +270,11 @@ def _array(image: ImageLike, size: int) -> np.ndarray:
     return decode(data, size)
 
 
+def _parts(rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray]]:
+    for start in range(0, len(rows), size):
+        yield (rows[start : start + size],)
+
+
 def _filled(rows: np.ndarray, size: int) -> np.ndarray:
     missing = size - len(rows)
     return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
-
-
-def _spans(rows: int, size: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, rows, size):
-        yield start, min(start + size, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -22,6 +23,9 @@ from kmm_jax.text.tokenizer import Tokenizer
 
 FORMAT = "kmm_jax 1"
 
+# Fields of configurations that change how a model is trained and nothing that it puts out.
+_TRAINING_ONLY = {"remat"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exported:
@@ -30,12 +34,32 @@ class Exported:
     Attributes:
         params: pure nested dicts of float arrays, as ``nnx.merge`` takes them.
         styled: whether the model was trained with style tokens (Prompt-CoCa).
+        step: of the run, at which the parameters were; None where it is not known.
     """
 
     config: ModelConfig
     params: dict[str, Any]
     tokenizer: Tokenizer
     styled: bool
+    step: int | None = None
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """What identifies a model: SHA-256 over all that its outputs depend on, 16 hex digits.
+
+        That is configuration (but for ``remat``), ``styled``, tokenizer and every parameter. A run
+        and its export have the same hash; embeddings and indexes carry it.
+        """
+        about = {
+            "model": _outputs_only(registry.to_json(self.config)),
+            "styled": self.styled,
+            "tokenizer": self.tokenizer.fingerprint,
+        }
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+        for name, value in flatten(self.params).items():
+            digest.update(f"{name} {value.shape} {value.dtype}".encode())
+            digest.update(np.asarray(value, order="C").tobytes())
+        return digest.hexdigest()[:16]
 
 
 def flatten(params: Any) -> dict[str, np.ndarray]:
@@ -49,27 +73,15 @@ def flatten(params: Any) -> dict[str, np.ndarray]:
 
 
 def unflatten(named: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of ``flatten``."""
-    nested: dict[str, Any] = {}
+    """The inverse of ``flatten``: names of digits are places in a list, as Flax numbers them."""
+    nested: dict[Any, Any] = {}
     for name, value in named.items():
-        *folders, last = name.split(".")
+        *folders, last = (int(part) if part.isdecimal() else part for part in name.split("."))
         level = nested
         for folder in folders:
             level = level.setdefault(folder, {})
         level[last] = value
     return nested
-
-
-def model_hash(config: ModelConfig, params: Any) -> str:
-    """What identifies a model: SHA-256 over its configuration and every parameter, 16 hex digits.
-
-    A run and its export have the same hash; embeddings and indexes carry it.
-    """
-    digest = hashlib.sha256(json.dumps(registry.to_json(config), sort_keys=True).encode())
-    for name, value in flatten(params).items():
-        digest.update(f"{name} {value.shape} {value.dtype}".encode())
-        digest.update(np.asarray(value, order="C").tobytes())
-    return digest.hexdigest()[:16]
 
 
 def save(folder: str | Path, exported: Exported) -> None:
@@ -92,7 +104,8 @@ def save(folder: str | Path, exported: Exported) -> None:
                 "format": FORMAT,
                 "model": registry.to_json(exported.config),
                 "styled": exported.styled,
-                "hash": model_hash(exported.config, exported.params),
+                "step": exported.step,
+                "hash": exported.hash,
             },
         )
         again = flatten(load(temporary).params)
@@ -143,7 +156,9 @@ def load(folder: str | Path) -> Exported:
     """Read an exported folder.
 
     Raises:
-        DataError: no such folder, not an export of this library, or damaged.
+        DataError: no such folder, not an export of this library, damaged, or its files are not
+            those that were written together.
+        UserError: its tokenizer is missing or unreadable.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -168,17 +183,26 @@ def load(folder: str | Path) -> Exported:
         raise DataError(f"{folder} has a config.json but no model.safetensors") from error
     except SafetensorError as error:
         raise DataError(f"{weights} is damaged ({error}); export the model again") from error
-    model = registry.from_json(config["model"])
-    params = unflatten(named)
-    found = model_hash(model, params)
-    if found != config["hash"]:
-        raise DataError(
-            f"{weights} does not belong to its config.json: hash {found}, expected "
-            f"{config['hash']}; export the model again"
-        )
-    return Exported(
-        config=model,
-        params=params,
+    exported = Exported(
+        config=registry.from_json(config["model"]),
+        params=unflatten(named),
         tokenizer=Tokenizer.load(folder),
         styled=bool(config["styled"]),
+        step=config.get("step"),
     )
+    if exported.hash != config["hash"]:
+        raise DataError(
+            f"{folder}: model.safetensors, tokenizer.json and config.json do not belong together: "
+            f"hash {exported.hash}, expected {config['hash']}; one of them was changed, or another "
+            "version wrote them: export the model again"
+        )
+    return exported
+
+
+def _outputs_only(values: Any) -> Any:
+    """A configuration's JSON without the fields that only training looks at, at any depth."""
+    if not isinstance(values, dict):
+        return values
+    return {
+        name: _outputs_only(value) for name, value in values.items() if name not in _TRAINING_ONLY
+    }

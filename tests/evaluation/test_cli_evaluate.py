@@ -1,5 +1,6 @@
 """`kmm evaluate` with a real, untrained model over real shards."""
 
+import dataclasses
 import json
 import os
 
@@ -9,7 +10,9 @@ from flax import nnx
 
 from kmm_jax.cli import main
 from kmm_jax.evaluation.encoders import from_functions, from_model
+from kmm_jax.evaluation.evaluate import Plan, evaluate
 from kmm_jax.inference import load
+from kmm_jax.inference.model import Model
 from kmm_jax.interop import native
 from kmm_jax.models import registry
 from kmm_jax.models.coca.config import small
@@ -81,6 +84,51 @@ def test_it_prints_markdown_of_retrieval_alone_where_no_classes_are_named(
     assert "distinct product_name texts" in printed
     assert "in the style shopping" in printed
     assert "Zero-shot" not in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "method", "said"),
+    [
+        ([], "greedy", "greedy search"),
+        (["--caption-method", "beam"], "beam", "beam search"),
+        (["--caption-method", "nucleus"], "nucleus", "nucleus sampling"),
+    ],
+)
+def test_captions_are_decoded_as_asked_and_the_protocol_says_how(
+    model_folder, shards, monkeypatch, capsys, options, method, said
+):
+    asked = []
+    caption = Model.caption
+
+    def spy(self, images, style, **more):
+        asked.append(more["method"])
+        return caption(self, images, style, **more)
+
+    monkeypatch.setattr(Model, "caption", spy)
+    options = ["--tasks", "captions", "--limit", "8", "--batch-size", "8", "--json", *options]
+    assert main(["evaluate", model_folder, shards, *options]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    assert asked == [method]
+    assert table["protocol"].startswith(f"Captions decoded by {said}: 8 images of ")
+
+
+def test_a_plan_captions_greedily_unless_it_says_otherwise():
+    assert Plan().caption_method == "greedy"
+
+
+def test_the_step_of_a_run_is_reported(tokenizer, model_folder, shards, tmp_path):
+    exported = native.load(model_folder)
+    native.save(tmp_path / "at_5", dataclasses.replace(exported, step=5))
+    plan = Plan(retrieval=(("query", "query"),))
+    found = evaluate(load(tmp_path / "at_5"), shards, plan, limit=8, batch_size=8)
+    assert found.results.about["step"] == 5
+
+
+def test_an_unknown_caption_method_is_refused_with_the_known_ones(model_folder, shards, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["evaluate", model_folder, shards, "--caption-method", "beem"])
+    assert caught.value.code == 2
+    assert "'greedy', 'beam', 'nucleus'" in capsys.readouterr().err
 
 
 def test_the_loops_functions_and_the_loaded_model_give_the_same_vectors(model_folder, tokenizer):

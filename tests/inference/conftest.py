@@ -20,6 +20,23 @@ TEXTS = [
 
 
 @pytest.fixture(scope="session")
+def other_tokenizer(exported):
+    """Another tokenizer with as many ids."""
+    words = [
+        "초록 물방울 모자",
+        "보라 격자 바지",
+        "갈색 구두",
+        "분홍 털실 목도리",
+        "은색 저고리",
+        "남색 양털 외투",
+    ]
+    tokenizer = Tokenizer.train(words * 3, vocab_size=320)
+    assert tokenizer.vocab_size == exported.tokenizer.vocab_size
+    assert tokenizer != exported.tokenizer
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
 def exported():
     tokenizer = Tokenizer.train(TEXTS * 3, vocab_size=320)
     config = small(
@@ -44,6 +61,6 @@ def model(exported, tmp_path_factory):
         exported.params,
         exported.tokenizer,
         styled=True,
-        hash=native.model_hash(exported.config, exported.params),
+        hash=exported.hash,
         path=tmp_path_factory.mktemp("model"),
     )

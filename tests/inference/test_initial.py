@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -22,17 +23,13 @@ def larger(config, size):
 
 
 def test_the_same_configuration_gets_the_same_parameters(exported, folder):
-    given, wanted = (
-        native.flatten(params)
-        for params in (initial_params(folder, exported.config), exported.params)
-    )
-    assert given.keys() == wanted.keys()
-    for name, value in wanted.items():
-        np.testing.assert_array_equal(given[name], value)
+    given = initial_params(folder, exported.config, tokenizer=folder)
+    assert jax.tree.structure(given) == jax.tree.structure(exported.params)
+    jax.tree.map(np.testing.assert_array_equal, given, exported.params)
 
 
 def test_a_larger_picture_resizes_the_positions_and_nothing_else(exported, folder):
-    given = native.flatten(initial_params(folder, larger(exported.config, 32)))
+    given = native.flatten(initial_params(folder, larger(exported.config, 32), tokenizer=None))
     wanted = native.flatten(exported.params)
     assert given["vision.positions"].shape == (16, 32)
     for name, value in wanted.items():
@@ -46,9 +43,22 @@ def test_any_other_difference_is_listed(exported, folder):
         config, text=dataclasses.replace(config.text, vocabulary=400, unimodal_depth=2)
     )
     with pytest.raises(ConfigError, match=r"text\.embedding\.tokens\.embedding"):
-        initial_params(folder, other)
+        initial_params(folder, other, tokenizer=folder)
 
 
 def test_no_model_is_said(exported, tmp_path):
     with pytest.raises(DataError, match="no exported model"):
-        initial_params(tmp_path, exported.config)
+        initial_params(tmp_path, exported.config, tokenizer=None)
+
+
+def test_another_tokenizer_of_the_same_size_is_refused_and_the_right_one_named(
+    exported, other_tokenizer, folder, tmp_path
+):
+    other_tokenizer.save(tmp_path / "other")
+    with pytest.raises(ConfigError) as caught:
+        initial_params(folder, exported.config, tokenizer=tmp_path / "other")
+    said = str(caught.value)
+    assert str(tmp_path / "other") in said
+    assert other_tokenizer.fingerprint[:12] in said
+    assert exported.tokenizer.fingerprint[:12] in said
+    assert said.endswith(f"Train with tokenizer={folder}")

@@ -2,6 +2,7 @@
 
 import io
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -72,6 +73,28 @@ def test_captions_are_texts_and_do_not_depend_on_the_batch_size(model, method):
     assert model.caption(images, method=method, batch_size=1) == captions
 
 
+@pytest.mark.parametrize("ask", ["embed_image", "caption"])
+def test_no_more_than_a_batch_is_decoded_before_the_model_runs(model, monkeypatch, ask):
+    seen = []
+    device_put = jax.device_put
+
+    def files():
+        for image in pictures(9):
+            seen.append("decoded")
+            yield image
+
+    def put(rows, *more):
+        if np.ndim(rows) == 4:
+            seen.append("ran")
+        return device_put(rows, *more)
+
+    monkeypatch.setattr(jax, "device_put", put)
+    found = getattr(model, ask)(files(), batch_size=4)
+    assert len(found) == 9
+    assert seen == [*["decoded"] * 4, "ran", *["decoded"] * 4, "ran", "decoded", "ran"]
+    np.testing.assert_array_equal(found, getattr(model, ask)(pictures(9), batch_size=4))
+
+
 def test_a_seed_names_a_draw(model):
     images = pictures(4)
     first = model.caption(images, method="nucleus", top_p=1.0, seed=1)
@@ -88,6 +111,11 @@ def test_no_input_gives_no_rows(model):
 def test_what_it_cannot_take_is_named(model):
     with pytest.raises(UserError, match="uint8"):
         model.embed_image([np.zeros((4, 4, 3), np.float32)])
+    for ask in (model.embed_image, model.caption):
+        with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
+            ask(pictures(1), batch_size=0)
+    with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
+        model.embed_text(TEXTS, batch_size=0)
     with pytest.raises(UserError, match="greedy, nucleus, beam"):
         model.caption(pictures(1), method="gready")
     with pytest.raises(UserError, match="no text style 'qurey'; did you mean 'query'"):

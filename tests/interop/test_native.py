@@ -1,18 +1,21 @@
 """Our own export: read back equal, readable by others, and damage found."""
 
+import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from kmm_jax.errors import DataError
 from kmm_jax.interop import native
-from tests.inference.conftest import exported  # noqa: F401 - the fixture is used below
+from kmm_jax.text.tokenizer import Tokenizer
+from tests.inference.conftest import TEXTS, exported  # noqa: F401 - the fixture is used below
 
 
 @pytest.fixture
 def folder(exported, tmp_path):  # noqa: F811
-    native.save(tmp_path / "model", exported)
+    native.save(tmp_path / "model", dataclasses.replace(exported, step=7))
     return tmp_path / "model"
 
 
@@ -21,7 +24,10 @@ def test_everything_comes_back_equal(exported, folder):  # noqa: F811
     assert again.config == exported.config
     assert again.tokenizer == exported.tokenizer
     assert again.styled
+    assert again.step == 7
+    assert again.hash == exported.hash
     before, after = native.flatten(exported.params), native.flatten(again.params)
+    assert jax.tree.structure(again.params) == jax.tree.structure(exported.params)
     assert before.keys() == after.keys()
     for name, value in before.items():
         np.testing.assert_array_equal(value, after[name])
@@ -64,8 +70,29 @@ def damage_format(folder):
     path.write_text(json.dumps({"model_type": "clip"}), "utf-8")
 
 
+def damage_tokenizer(folder):
+    other = folder.parent / "other"
+    Tokenizer.train([text[::-1] for text in TEXTS] * 3, vocab_size=320).save(other)
+    (other / "tokenizer.json").replace(folder / "tokenizer.json")
+
+
+def damage_styled(folder):
+    path = folder / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**config, "styled": not config["styled"]}), "utf-8")
+
+
 @pytest.mark.parametrize(
-    "damage", [damage_truncate, damage_flip, damage_missing, damage_json, damage_format]
+    "damage",
+    [
+        damage_truncate,
+        damage_flip,
+        damage_missing,
+        damage_json,
+        damage_format,
+        damage_tokenizer,
+        damage_styled,
+    ],
 )
 def test_damage_is_found_and_named(folder, damage):
     damage(folder)
@@ -73,10 +100,23 @@ def test_damage_is_found_and_named(folder, damage):
         native.load(folder)
 
 
-def test_a_model_of_another_configuration_has_another_hash(exported):  # noqa: F811
-    import dataclasses
+def test_whatever_changes_an_output_changes_the_hash(exported):  # noqa: F811
+    text = dataclasses.replace(exported.config.text, norm_epsilon=1e-5)
+    changes = [
+        {"config": dataclasses.replace(exported.config, text=text)},
+        {"params": {**exported.params, "log_scale": exported.params["log_scale"] + 1}},
+        {"tokenizer": Tokenizer.train([*TEXTS, "모자"] * 3, vocab_size=320)},
+        {"styled": False},
+    ]
+    hashes = {dataclasses.replace(exported, **change).hash for change in changes}
+    assert len(hashes | {exported.hash}) == 1 + len(changes)
 
-    other = dataclasses.replace(exported.config, temperature=0.1)
-    assert native.model_hash(exported.config, exported.params) != native.model_hash(
-        other, exported.params
-    )
+
+def test_what_only_training_looks_at_is_no_part_of_the_hash(exported):  # noqa: F811
+    config = exported.config
+    parts = {
+        name: dataclasses.replace(getattr(config, name), remat="full")
+        for name in ("vision", "text")
+    }
+    again = dataclasses.replace(exported, config=dataclasses.replace(config, **parts), step=9)
+    assert again.hash == exported.hash
