@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kmm_jax.training.processes import Processes
 
 
 def add(commands: Any) -> None:
@@ -35,43 +39,77 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the whole configuration, mesh, parameters and memory, and train nothing",
+        help="print the whole configuration, mesh, parameters, memory and this process's part, and "
+        "train nothing",
     )
+    many = command.add_argument_group(
+        "several processes",
+        "Found by themselves under Slurm, JobSet, Open MPI and on TPU pods (see launch/).",
+    )
+    many.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    many.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    many.add_argument("--process", type=int, metavar="I", help="which this is, from 0")
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; 0 also after SIGTERM (all is saved), 130 after Ctrl-C."""
     from kmm_jax.training.config_file import load_experiment
+    from kmm_jax.training.processes import discover, start
 
     experiment = load_experiment(arguments.config, arguments.overrides)
+    processes = discover(
+        os.environ,
+        coordinator=arguments.coordinator,
+        count=arguments.processes,
+        index=arguments.process,
+    )
     if arguments.dry_run:
-        return _dry_run(experiment)
+        return _dry_run(experiment, processes)
+    if processes is not None:
+        start(processes)
     from kmm_jax.training.loop import train
 
     initial = None
     if arguments.init is not None:
         from kmm_jax.inference.initial import initial_params
 
-        initial = functools.partial(initial_params, arguments.init, experiment.task.model)
+        initial = functools.partial(
+            initial_params,
+            arguments.init,
+            experiment.task.model,
+            tokenizer=experiment.tokenizer,
+        )
     run_dir = arguments.run_dir or Path("runs") / experiment.name
     result = train(experiment, run_dir, initial=initial)
-    if result.end == "finished":
+    if result.end == "finished" and (processes is None or processes.index == 0):
         loss = result.metrics.get("loss", math.nan)
         print(f"{run_dir}: {result.step} steps, loss {loss:.4f}")
     return 130 if result.end == "SIGINT" else 0
 
 
-def _dry_run(experiment: Any) -> int:
-    from kmm_jax.training import setup
+def _dry_run(experiment: Any, processes: Processes | None) -> int:
+    """What would run. Of several processes each answers for itself and none joins the others."""
+    import jax
+
+    from kmm_jax.training import setup, sharding
     from kmm_jax.training.dump import dump
 
     print(dump(experiment), end="")
-    mesh = setup.prepare_mesh(experiment)
+    count = 1 if processes is None else processes.count
+    devices = jax.local_device_count()
+    mesh = sharding.abstract_mesh(experiment.mesh, count * devices, whole=count > 1)
+    setup.check_batch(experiment, mesh)
     prepared = setup.prepare(
         experiment, mesh, examples_per_epoch=_examples(experiment), vocabulary=None
     )
     print("\n" + setup.describe(experiment, prepared), end="")
+    kind = jax.local_devices()[0].device_kind
+    print(f"devices: {devices} x {kind}" + (f" in each of {count} processes" if count > 1 else ""))
+    if processes is not None:
+        rows = experiment.global_batch_size // count
+        first = processes.index * rows
+        print(f"{processes}: rows {first} to {first + rows - 1} of each global batch")
     return 0
 
 

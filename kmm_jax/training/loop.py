@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from kmm_jax.errors import ConfigError, UserError, nearest
 from kmm_jax.training import checkpoint, duration, hardware, run_directory
@@ -126,7 +127,9 @@ def train(
             state = _begun_from(begin, state, setup)
     with contextlib.ExitStack() as stack:
         flag = stack.enter_context(interrupts())
-        run = _Run(experiment, setup, run_dir, loader, flag, step=int(state.step), stack=stack)
+        run = _Run(
+            experiment, setup, mesh, run_dir, loader, flag, step=int(state.step), stack=stack
+        )
         step, state = run.train(state, last=last)
     end: End = "finished" if step >= setup.total_steps else "stop_after"
     if run.stopped:
@@ -141,6 +144,7 @@ class _Run:
         self,
         experiment: Experiment,
         setup: Setup,
+        mesh: Mesh,
         run_dir: Path,
         loader: BatchLoader,
         flag: Interrupts,
@@ -148,7 +152,7 @@ class _Run:
         step: int,
         stack: contextlib.ExitStack,
     ) -> None:
-        self.experiment, self.setup, self.run_dir = experiment, setup, run_dir
+        self.experiment, self.setup, self.mesh, self.run_dir = experiment, setup, mesh, run_dir
         self.loader, self.flag, self.start = loader, flag, step
         self.latest: dict[str, float] = {}
         self.meter = Meter()
@@ -165,12 +169,12 @@ class _Run:
         self.checkpoints = Checkpoints(run_dir, experiment.checkpoint)
         stack.callback(self.checkpoints.close)
         self.functions = evaluation_functions(
-            experiment.task, setup.graphdef, setup.mesh, flag.leave_evaluation
+            experiment.task, setup.graphdef, mesh, flag.leave_evaluation
         )
         self.log_every = self._steps(experiment.log_every)
         self.save_every = self._steps(experiment.checkpoint.every)
         self.evaluate_every = {e.name: self._steps(e.every) for e in experiment.evaluators}
-        self.peak = hardware.peak_flops(setup.mesh.devices.flat[0])
+        self.peak = hardware.peak_flops(mesh.devices.flat[0])
 
     def train(self, state: TrainState, *, last: int) -> tuple[int, TrainState]:
         """Steps up to ``last``, or to an interruption; the state there is saved."""
@@ -186,7 +190,7 @@ class _Run:
                 began = time.perf_counter()
                 rows = next(batches)
                 self.meter.waited(time.perf_counter() - began)
-                batch = place(rows, self.setup.mesh)
+                batch = place(rows, self.mesh)
                 if self.update is None:
                     self._compile(state, batch)
                 self._profile(step)
@@ -218,7 +222,7 @@ class _Run:
             setup.graphdef,
             setup.optimizer,
             setup.learning_rate,
-            setup.mesh,
+            self.mesh,
             setup.shardings,
             accumulate=experiment.accumulate,
             ema=experiment.ema,
@@ -256,7 +260,7 @@ class _Run:
             rates["speed/mfu"] = hardware.mfu(
                 rates["speed/examples_per_second"],
                 self.experiment.task.flops_per_example(),
-                self.setup.mesh.size,
+                self.mesh.size,
                 self.peak,
             )
         return rates

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from kmm_jax.errors import ConfigError
 from kmm_jax.training import duration, optimizer, sharding
@@ -32,7 +32,7 @@ class Setup:
 
     scale: Scale
     total_steps: int
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
     graphdef: nnx.GraphDef[Any]
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
@@ -47,6 +47,16 @@ def prepare_mesh(experiment: Experiment) -> Mesh:
         ConfigError: the mesh does not fit the devices, or the batch not the mesh.
     """
     mesh = sharding.make_mesh(experiment.mesh)
+    check_batch(experiment, mesh)
+    return mesh
+
+
+def check_batch(experiment: Experiment, mesh: Mesh | AbstractMesh) -> None:
+    """Whether the batch divides over the mesh and into its parts.
+
+    Raises:
+        ConfigError: it does not; names the next size that would.
+    """
     size, parts = experiment.global_batch_size, experiment.accumulate
     shares = mesh.shape["data"] * mesh.shape["fsdp"]
     if size % (shares * parts):
@@ -55,11 +65,14 @@ def prepare_mesh(experiment: Experiment) -> Mesh:
             f"fsdp={mesh.shape['fsdp']} devices x accumulate={parts}; choose a multiple of "
             f"{shares * parts}, such as {math.ceil(size / (shares * parts)) * shares * parts}"
         )
-    return mesh
 
 
 def prepare(
-    experiment: Experiment, mesh: Mesh, *, examples_per_epoch: int, vocabulary: int | None
+    experiment: Experiment,
+    mesh: Mesh | AbstractMesh,
+    *,
+    examples_per_epoch: int,
+    vocabulary: int | None,
 ) -> Setup:
     """Everything but data and arrays.
 
@@ -114,7 +127,6 @@ def prepare(
 def describe(experiment: Experiment, setup: Setup) -> str:
     """Mesh, parameters and the state's memory on each device, for people."""
     mesh = " x ".join(f"{axis}={size}" for axis, size in setup.mesh.shape.items())
-    kind = setup.mesh.devices.flat[0].device_kind
     count = sum(leaf.size for leaf in jax.tree.leaves(setup.abstract.params))
 
     def megabytes(tree: Any) -> float:
@@ -136,7 +148,7 @@ def describe(experiment: Experiment, setup: Setup) -> str:
     memory = " + ".join(f"{megabytes(t):,.1f} {name}" for name, t in parts.items() if t is not None)
     total = sum(megabytes(tree) for tree in parts.values() if tree is not None)
     return (
-        f"mesh: {mesh} on {setup.mesh.size} of {jax.device_count()} devices ({kind})\n"
+        f"mesh: {mesh}, {setup.mesh.size} devices\n"
         f"steps: {setup.total_steps} of {experiment.global_batch_size} examples\n"
         f"parameters: {count:,}\n"
         f"memory a device: {total:,.1f} MB = {memory} MB, without activations\n"

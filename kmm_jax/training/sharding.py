@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import jax
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from kmm_jax.errors import ConfigError, nearest
 from kmm_jax.training.state import TrainState
@@ -46,31 +46,59 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         ConfigError: the sizes do not fit the devices there are.
     """
     devices = list(devices if devices is not None else jax.devices())
-    sizes = [config.data, config.fsdp, config.tensor]
-    shown = " ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
-    if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
-        raise ConfigError(f"mesh {shown}: sizes must be at least 1, and at most one may be -1")
-    given = math.prod(size for size in sizes if size != -1)
-    if -1 in sizes:
-        if len(devices) % given:
-            raise ConfigError(f"mesh {shown}: {len(devices)} devices do not divide by {given}")
-        sizes[sizes.index(-1)] = len(devices) // given
-    elif given > len(devices) or (jax.process_count() > 1 and given != len(devices)):
-        raise ConfigError(f"mesh {shown} needs {given} devices, there are {len(devices)}")
+    sizes = mesh_sizes(config, len(devices), whole=jax.process_count() > 1)
     return jax.make_mesh(
-        tuple(sizes),
+        sizes,
         AXES,
         axis_types=(AxisType.Auto,) * len(AXES),
         devices=devices[: math.prod(sizes)],
     )
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def abstract_mesh(config: MeshConfig, devices: int, *, whole: bool = True) -> AbstractMesh:
+    """The mesh over so many devices that need not be there; for shapes and shares, not for running.
+
+    Args:
+        whole: every device must be used, as several processes require.
+
+    Raises:
+        ConfigError: the sizes do not fit that number.
+    """
+    sizes = mesh_sizes(config, devices, whole=whole)
+    return AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def mesh_sizes(config: MeshConfig, devices: int, *, whole: bool) -> tuple[int, int, int]:
+    """The size of each axis, that of -1 found from the number of devices.
+
+    Args:
+        whole: every device must be used, as several processes require.
+
+    Raises:
+        ConfigError: the sizes do not fit the devices there are.
+    """
+    sizes = [config.data, config.fsdp, config.tensor]
+    shown = " ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
+    if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
+        raise ConfigError(f"mesh {shown}: sizes must be at least 1, and at most one may be -1")
+    given = math.prod(size for size in sizes if size != -1)
+    if -1 in sizes:
+        if devices % given:
+            raise ConfigError(f"mesh {shown}: {devices} devices do not divide by {given}")
+        sizes[sizes.index(-1)] = devices // given
+    elif given > devices or (whole and given != devices):
+        raise ConfigError(f"mesh {shown} needs {given} devices, there are {devices}")
+    return sizes[0], sizes[1], sizes[2]
+
+
+def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The first dimension over ``data`` and ``fsdp``, the others whole."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def param_specs(params: Any, rules: Rules, mesh: Mesh, *, fsdp_min_size: int = 0) -> Any:
+def param_specs(
+    params: Any, rules: Rules, mesh: Mesh | AbstractMesh, *, fsdp_min_size: int = 0
+) -> Any:
     """A PartitionSpec for each parameter: that of the first rule whose regex is its whole path.
 
     ``"fsdp"`` splits the largest divisible dimension (the last among equals) of parameters with at
@@ -109,7 +137,10 @@ def param_specs(params: Any, rules: Rules, mesh: Mesh, *, fsdp_min_size: int = 0
 
 
 def state_shardings(
-    state: TrainState, specs: Any, optimizer: optax.GradientTransformation, mesh: Mesh
+    state: TrainState,
+    specs: Any,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh | AbstractMesh,
 ) -> TrainState:
     """The sharding of every leaf of a state; ``state`` may hold shapes only.
 
@@ -141,7 +172,7 @@ def _is_spec(value: Any) -> bool:
     return isinstance(value, PartitionSpec)
 
 
-def _fsdp(shape: tuple[int, ...], mesh: Mesh, min_size: int) -> PartitionSpec:
+def _fsdp(shape: tuple[int, ...], mesh: Mesh | AbstractMesh, min_size: int) -> PartitionSpec:
     devices = mesh.shape["fsdp"]
     divisible = [(size, i) for i, size in enumerate(shape) if size % devices == 0]
     if devices == 1 or math.prod(shape) < min_size or not divisible:
@@ -150,7 +181,9 @@ def _fsdp(shape: tuple[int, ...], mesh: Mesh, min_size: int) -> PartitionSpec:
     return PartitionSpec(*("fsdp" if i == chosen else None for i in range(len(shape))))
 
 
-def _check_divides(path: str, shape: tuple[int, ...], partition: PartitionSpec, mesh: Mesh) -> None:
+def _check_divides(
+    path: str, shape: tuple[int, ...], partition: PartitionSpec, mesh: Mesh | AbstractMesh
+) -> None:
     if len(partition) > len(shape):
         raise ConfigError(
             f"{path} has shape {shape}, fewer dimensions than its partition {partition}"

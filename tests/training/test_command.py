@@ -56,7 +56,7 @@ def test_a_dry_run_shows_configuration_mesh_and_memory(config, monkeypatch, caps
     assert main(["train", config, "mesh.fsdp=2", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "name = '가게'" in out and "mesh.fsdp = 2" in out
-    assert "mesh: data=4 x fsdp=2 x tensor=1 on 8 of 8 devices" in out
+    assert "mesh: data=4 x fsdp=2 x tensor=1, 8 devices" in out
     assert "steps: 30 of 64 examples" in out
     assert "memory a device:" in out
 
