@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
                 params=jax.device_get(model.params),
                 tokenizer=model.tokenizer,
                 styled=model.styled,
+                step=model.step,
             ),
         )
     except (UserError, OSError) as error:
