@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+# What only writing meets; another error in the same block may come from what is being read.
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def _temporary_name(path: Path) -> Path:
@@ -25,22 +29,38 @@ def _fsync(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Let errors of the disk name ``path``: a failed write names no file, an open the temporary."""
+    try:
+        yield
+    except OSError as error:
+        nameless = error.filename is None and error.errno in _OF_WRITING
+        if nameless or str(error.filename) == str(temporary):
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Open ``path`` for writing so that readers see the old file or the whole new one.
 
     The parent folder is created. On an exception nothing is left behind. ``mode`` is ``"wb"`` or
     ``"w"`` (UTF-8).
+
+    Raises:
+        OSError: it cannot be written; its ``filename`` is ``path`` where the disk is full, too.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_name(path)
     try:
-        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _fsync(path.parent)
+        with _naming(path, temporary):
+            with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -50,27 +70,39 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary sibling folder that takes the name ``path`` once it is whole.
 
     An existing folder at ``path`` is replaced; it is moved aside first, so a crash between the two
-    renames leaves it under a ``.old`` name rather than losing it.
+    renames leaves it under a ``.old`` name rather than losing it. The next call moves it back.
+
+    Raises:
+        OSError: it cannot be written; its ``filename`` is ``path`` where the disk is full, too.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_name(path)
-    temporary.mkdir()
+    temporary, aside = _temporary_name(path), path.with_name(f".{path.name}.old")
     try:
-        yield temporary
-        for folder, _, names in os.walk(temporary):
-            for name in names:
-                _fsync(Path(folder) / name)
-            _fsync(Path(folder))
-        aside = path.with_name(f".{path.name}.old")
-        if path.exists():
+        with _naming(path, temporary):
+            if aside.exists() and not path.exists():
+                aside.rename(path)
+            temporary.mkdir()
+            yield temporary
+            _fsync_below(temporary)
+            if path.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+            temporary.rename(path)
+            _fsync(path.parent)
             shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-        temporary.rename(path)
-        _fsync(path.parent)
-        shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fsync_below(folder: Path) -> None:
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            file = Path(inner) / name
+            # Links have no content of their own, and opening a pipe would wait for its other end.
+            if file.is_file() and not file.is_symlink():
+                _fsync(file)
+        _fsync(Path(inner))
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

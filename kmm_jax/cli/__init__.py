@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
+import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from kmm_jax import __version__
 from kmm_jax.errors import UserError
@@ -23,6 +24,19 @@ _GROUPS = (
     "retrieve",
     "quickstart",
 )
+
+
+# What can be done about errors of the disk that people can mend.
+_ADVICE = {
+    errno.EACCES: "check who may read and write there, or choose another path",
+    errno.EPERM: "check who may read and write there, or choose another path",
+    errno.EROFS: "choose a path on a disk that can be written",
+    errno.ENOENT: "check the path",
+    errno.EEXIST: "it is in the way; choose another path, or move it",
+    errno.ENOTDIR: "a folder is needed where a file is; choose another path, or move the file",
+    errno.EISDIR: "a file is needed where a folder is; choose another path",
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,12 +59,30 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     root = parser()
     arguments, rest = root.parse_known_args(argv)
     overrides = getattr(arguments, "overrides", None)
-    strange = [word for word in rest if overrides is None or word[0] == "-" or "=" not in word]
+    strange = [
+        word for word in rest if overrides is None or word.startswith("-") or "=" not in word
+    ]
     if strange:
-        root.error(f"unrecognized arguments: {' '.join(strange)}")
+        root.error(f"unrecognized arguments: {shlex.join(strange)}")
     if rest:
         arguments.overrides = [*(overrides or ()), *rest]
     return arguments
+
+
+def _disk_error(error: OSError) -> str:
+    """What happened to which path, and what to do."""
+    path = error.filename
+    where = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else path
+    if error.errno in _FULL:
+        # A write to an open file does not say which; better none than a wrong one.
+        disk = "a disk that is written to" if where is None else f"the disk that holds {where}"
+        return (
+            f"no space left on {disk}; free some or choose another folder. Whole files "
+            "written so far were kept and the command can be run again."
+        )
+    what = error.strerror or str(error)
+    advice = _ADVICE.get(error.errno or 0, "check the disk and the path")
+    return f"{where}: {what}; {advice}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,14 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kmm {arguments.command}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.filename is None and error.errno not in _FULL:
             raise
-        where = error.filename or Path.cwd()
-        print(
-            f"kmm {arguments.command}: no space left on the disk that holds {where}; free some or "
-            "choose another folder. Whole files written so far were kept and the run can continue.",
-            file=sys.stderr,
-        )
+        print(f"kmm {arguments.command}: {_disk_error(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nkmm {arguments.command}: interrupted", file=sys.stderr)

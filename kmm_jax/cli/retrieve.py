@@ -39,6 +39,13 @@ def add(commands: Any) -> None:
     embed.add_argument("--batch-size", type=int, default=64, metavar="N")
     embed.add_argument("--part-rows", type=int, default=8192, metavar="N", help="rows of a file")
     embed.add_argument(
+        "--max-bad-share",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="more bad rows than this stop it (default: %(default)s)",
+    )
+    embed.add_argument(
         "--process",
         type=_process,
         default=(0, 1),
@@ -104,6 +111,7 @@ def _embed(arguments: argparse.Namespace) -> int:
         style=arguments.style,
         batch_size=arguments.batch_size,
         part_rows=arguments.part_rows,
+        max_bad_share=arguments.max_bad_share,
         source_url=url,
         model_path=str(Path(arguments.model).resolve()),
         progress=progress,

@@ -16,6 +16,9 @@ from kmm_jax.errors import DataError
 # Open files kept per reader: several readers stay below the usual limit of 1,024 descriptors.
 _OPEN_FILES = 128
 
+# Under these names file systems tell that a file has changed; in this order, in any case.
+_MARKS = ("etag", "last-modified", "lastmodified", "mtime")
+
 
 def is_url(path: str) -> bool:
     """Whether ``path`` names a file system other than the local disk (``gs://...``)."""
@@ -40,21 +43,36 @@ def stamp(path: str) -> tuple[int, int]:
     """(size in bytes, a number that changes with the content: the time of change or a hash).
 
     Raises:
-        DataError: there is no such file.
+        DataError: there is no such file, or its file system does not answer or tells no size.
     """
     if is_url(path):
         system, inner = file_system(path)
-        try:
-            size = int(system.size(inner))
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: no such file") from error
-        digest = hashlib.sha256(system.ukey(inner).encode()).digest()
-        return size, int.from_bytes(digest[:8], "big") >> 1
+        with _remote_errors(path):
+            info = {str(name).lower(): value for name, value in system.info(inner).items()}
+            # `ukey` is only a hash of the URL over HTTP: it stays when the file changes.
+            mark = next((info[name] for name in _MARKS if info.get(name)), None)
+            mark = system.ukey(inner) if mark is None else mark
+        if info.get("size") is None:
+            raise DataError(f"{path}: the server does not tell its size, which reading needs")
+        digest = hashlib.sha256(str(mark).encode()).digest()
+        return int(info["size"]), int.from_bytes(digest[:8], "big") >> 1
     try:
         status = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"{path}: no such file") from error
     return status.st_size, status.st_mtime_ns
+
+
+@contextlib.contextmanager
+def _remote_errors(path: str) -> Iterator[None]:
+    """Make what a remote file system raises a DataError that names the URL."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except Exception as error:
+        # Each file system has classes of its own for a refusal or a lost connection.
+        raise DataError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -94,7 +112,7 @@ class RandomReader:
         """``size`` bytes of ``path`` from ``offset``.
 
         Raises:
-            DataError: the file ends before that.
+            DataError: the file ends before that, is gone, or cannot be read.
         """
         data = (
             self._read_url(path, offset, size)
@@ -139,4 +157,5 @@ class RandomReader:
             if path not in self._systems:
                 self._systems[path] = file_system(path)
             system, inner = self._systems[path]
-        return bytes(system.cat_file(inner, start=offset, end=offset + size))
+        with _remote_errors(path):
+            return bytes(system.cat_file(inner, start=offset, end=offset + size))

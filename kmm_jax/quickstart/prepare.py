@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kmm_jax.data.schema import texts
 from kmm_jax.data.shards import ShardWriter
@@ -34,48 +34,63 @@ class Prepared:
 def prepare(name: str, recipe: Recipe, output: Path, *, folder: Path | None) -> Prepared:
     """Make what is not there yet: ``output/data`` and ``output/data/tokenizer``.
 
-    ``folder`` is where the real sets lie (``KMM_DATA_DIR``); the shop needs none.
+    Other data, or another size of the vocabulary, than before makes another tokenizer. ``folder``
+    is where the real sets lie (``KMM_DATA_DIR``); the shop needs none.
 
     Raises:
         DataError: the data set is not there.
     """
     data = output / "data"
-    _shards(name, recipe, data, folder)
+    made = _shards(name, recipe, data, folder)
     prepared = Prepared(
         train=str(data / "train-*.tar"), test=str(data / "test-*.tar"), tokenizer=data / "tokenizer"
     )
-    if not (prepared.tokenizer / "tokenizer.json").is_file():
-        Tokenizer.train(_texts(prepared.train), vocab_size=recipe.vocabulary).save(
-            prepared.tokenizer
-        )
+    # Beside the tokenizer: a folder with anything else in it is not taken for one.
+    note, wanted = data / "tokenizer_made_from.json", {**made, "vocabulary": recipe.vocabulary}
+    if not (prepared.tokenizer / "tokenizer.json").is_file() or _read(note) != wanted:
+        tokenizer = Tokenizer.train(_texts(prepared.train), vocab_size=recipe.vocabulary)
+        tokenizer.save(prepared.tokenizer)
+        write_json(note, wanted)
     return prepared
 
 
-def _shards(name: str, recipe: Recipe, data: Path, folder: Path | None) -> None:
-    # Written last: shards without it are those of a run that was interrupted.
-    done = data / "data.json"
-    wanted = {"data": name, "train": recipe.train, "test": recipe.test}
-    if done.is_file() and json.loads(done.read_text("utf-8")) == wanted:
-        return
+def _shards(name: str, recipe: Recipe, data: Path, folder: Path | None) -> dict[str, Any]:
+    """Write the shards that are missing; returns what tells these shards from others."""
     if name == "shop":
         from kmm_jax.data.shop import write_shop
 
-        write_shop(data, train=recipe.train, test=recipe.test, seed=0, image_size=recipe.made_size)
-    else:
-        from kmm_jax.data.datasets import open_rows
-
-        splits: tuple[tuple[Literal["train", "test"], int], ...] = (
-            ("train", recipe.train),
-            ("test", recipe.test),
+        # It knows itself whether what it drew before is still what it would draw now.
+        return write_shop(
+            data, train=recipe.train, test=recipe.test, seed=0, image_size=recipe.made_size
         )
-        for split, limit in splits:
-            with ShardWriter(data, prefix=split) as writer:
-                for record, image in open_rows(name, folder, split, limit=limit):
-                    writer.write(record, image)
-            if not writer.rows:
-                raise DataError(f"{name}: no {split} rows were found")
-            print(f"  {writer.rows:,} {split} rows", file=sys.stderr)
+    from kmm_jax.data.datasets import open_rows
+
+    # Written last: shards without it are those of a run that was interrupted.
+    done = data / "data.json"
+    wanted = {"data": name, "train": recipe.train, "test": recipe.test}
+    if _read(done) == wanted:
+        return wanted
+    splits: tuple[tuple[Literal["train", "test"], int], ...] = (
+        ("train", recipe.train),
+        ("test", recipe.test),
+    )
+    for split, limit in splits:
+        with ShardWriter(data, prefix=split) as writer:
+            for record, image in open_rows(name, folder, split, limit=limit):
+                writer.write(record, image)
+        if not writer.rows:
+            raise DataError(f"{name}: no {split} rows were found")
+        print(f"  {writer.rows:,} {split} rows", file=sys.stderr)
     write_json(done, wanted)
+    return wanted
+
+
+def _read(path: Path) -> Any:
+    """The JSON in a file; None where there is none, or no JSON."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _texts(url: str) -> Iterator[str]:

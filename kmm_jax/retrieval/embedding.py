@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,16 +15,18 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from kmm_jax.data.augment import resize_centre
-from kmm_jax.data.bad_rows import BadRowError
+from kmm_jax.data.bad_rows import BadRowError, BadRows
 from kmm_jax.data.images import decode
 from kmm_jax.data.schema import texts
-from kmm_jax.data.sources import Source
+from kmm_jax.data.sources import Row, Source
 from kmm_jax.errors import DataError, UserError, nearest
 from kmm_jax.retrieval import store
 from kmm_jax.text.styles import FIELD_STYLES, STYLES, Style
 
 _T = TypeVar("_T")
 _LISTED = 20
+MAX_BAD_SHARE = 0.01
+"""The share of unusable rows that stops an export, as it stops a training."""
 
 
 class Embedder(Protocol):
@@ -69,7 +72,7 @@ class EmbedReport:
     Attributes:
         rows: of the source.
         computed: rows that were read now; the others lay in whole parts already.
-        bad: rows left out now.
+        bad: rows left out now, those without a text of the style too.
         messages: why, for the first 20 of them.
         finished: whether all parts are there, those of other processes too.
     """
@@ -90,6 +93,7 @@ def embed_source(
     style: Style = "query",
     batch_size: int = 64,
     part_rows: int = 8192,
+    max_bad_share: float = MAX_BAD_SHARE,
     source_url: str | None = None,
     model_path: str | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
@@ -98,12 +102,15 @@ def embed_source(
 ) -> EmbedReport:
     """Embed every good row of ``source`` into ``folder``; goes on where it was stopped.
 
-    A bad row is left out and counted. Ids are the rows' keys.
+    A bad row is left out and counted; too many stop the export. Ids are the rows' keys.
 
     Args:
         kind: ``"image"``, or ``"text"``: of each row, the text of ``style`` (its likeliest query,
             or the first of its titles and captions, or of its product name and attributes); a row
-            with none is left out.
+            with none is left out, and is not bad for that.
+        max_bad_share: of the rows, the highest that may be bad. Judged while rows are read, see
+            :class:`~kmm_jax.data.bad_rows.BadRows`, and of images once more over all parts, those
+            of earlier calls and other processes too.
         source_url: what ``open_source`` opens again, by default the source's name. An export of
             another URL into the same folder is refused.
         model_path: noted, so that the model can be found again.
@@ -111,13 +118,17 @@ def embed_source(
         process_index, process_count: see :func:`~kmm_jax.retrieval.store.export_embeddings`.
 
     Raises:
-        DataError: not one good row.
+        DataError: not one good row, or too many bad ones; names the first. Whole parts stay, the
+            export does not become whole.
         UserError: an unknown style, or a folder that holds another export.
     """
     if style not in STYLES:
         raise UserError(f"no text style {style!r}{nearest(str(style), STYLES)}")
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, found {batch_size}")
+    if not 0 <= max_bad_share <= 1:
+        raise UserError(f"max_bad_share must be in [0, 1], found {max_bad_share}")
+    bad_rows = BadRows([(source.name, len(source))], max_share=max_bad_share)
     counts: collections.Counter[str] = collections.Counter()
     messages: list[str] = []
     started = time.monotonic()
@@ -128,7 +139,7 @@ def embed_source(
             row = source.read(number)
             if kind == "text":
                 return row.key, _text(row.key, row.record, style)
-            return row.key, resize_centre(decode(row.image, model.image_size), model.image_size)
+            return row.key, _pixels(row, model.image_size)
         except DataError as error:
             return error
 
@@ -136,6 +147,16 @@ def embed_source(
         if kind == "text":
             return model.embed_text(values, style, batch_size=batch_size)
         return model.embed_image(values, batch_size=batch_size)
+
+    def judge(number: int, made: object) -> None:
+        try:
+            if isinstance(made, DataError) and not isinstance(made, _NoTextError):
+                bad_rows.bad(0, number, made)
+            else:
+                bad_rows.good(0, number)
+        except DataError:
+            messages.clear()  # its own message lists them
+            raise
 
     def compute(start: int, stop: int) -> tuple[list[str], np.ndarray]:
         ids: list[str] = []
@@ -151,6 +172,7 @@ def embed_source(
             else:
                 ids.append(made[0])
                 pending.append(made[1])
+            judge(number, made)
             if len(pending) == batch_size or (pending and number == stop - 1):
                 vectors.append(embed(pending))
                 pending = []
@@ -163,6 +185,8 @@ def embed_source(
         return ids, np.concatenate(vectors)
 
     folder = Path(folder)
+    manifest = folder / store.MANIFEST
+    was_whole = manifest.is_file()
     origin = {"source": source_url or source.name}
     if kind == "text":
         origin["style"] = style
@@ -186,13 +210,46 @@ def embed_source(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+    finished = manifest.is_file()
+    if finished and kind == "image":
+        try:
+            _check_whole(manifest, max_bad_share, messages)
+        except DataError:
+            # A whole export that stood here before, made with a higher limit, is not taken away.
+            if not was_whole:
+                manifest.unlink(missing_ok=True)
+            raise
     return EmbedReport(
         rows=len(source),
         computed=counts["done"],
         bad=counts["bad"],
         messages=messages,
-        finished=(folder / store.MANIFEST).is_file(),
+        finished=finished,
     )
+
+
+def _check_whole(manifest: Path, max_bad_share: float, messages: list[str]) -> None:
+    """Judge all parts, of which this call may have computed few."""
+    about = json.loads(manifest.read_text("utf-8"))
+    total = about["source_rows"]
+    bad = total - about["rows"]
+    if bad > max_bad_share * total:
+        raise DataError(
+            f"{manifest.parent}: {bad:,} of the {total:,} rows are bad, {bad / total:.1%}; the "
+            f"limit max_bad_share is {max_bad_share:.1%}. Mend the data and choose a new folder, "
+            "or raise the limit" + "".join(f"\n  {message}" for message in messages)
+        )
+
+
+class _NoTextError(BadRowError):
+    """The row is whole, but has no text of the style."""
+
+
+def _pixels(row: Row, size: int) -> np.ndarray:
+    try:
+        return resize_centre(decode(row.image, size), size)
+    except DataError as error:
+        raise BadRowError("image", str(error), key=row.key) from error
 
 
 def _text(key: str, record: dict[str, Any], style: Style) -> str:
@@ -200,7 +257,7 @@ def _text(key: str, record: dict[str, Any], style: Style) -> str:
     wanted = [one for one in texts(record) if FIELD_STYLES[one[0]] == style]
     if not wanted:
         fields = ", ".join(field for field, each in FIELD_STYLES.items() if each == style)
-        raise BadRowError("text", f"{key}: no text in {fields}", key=key)
+        raise _NoTextError("text", f"{key}: no text in {fields}", key=key)
     return max(wanted, key=lambda one: one[2])[1]
 
 

@@ -1,7 +1,9 @@
 """Unusable input as a whole: one clear message, exit code 2, before anything is compiled."""
 
+import errno
 import io
 import json
+import shutil
 import struct
 import subprocess
 import zlib
@@ -12,6 +14,11 @@ from PIL import Image
 
 from kmm_jax.cli import main
 from kmm_jax.data.shards import ShardWriter
+from kmm_jax.errors import DataError
+from kmm_jax.files import atomic_directory, atomic_write
+from kmm_jax.inference.loading import read
+from kmm_jax.interop import native
+from kmm_jax.retrieval import Index, load_embeddings
 from kmm_jax.text.tokenizer import Tokenizer
 
 SIZES = (
@@ -176,6 +183,155 @@ def test_a_full_disk_is_said_and_no_half_checkpoint_is_taken_for_a_whole_one(
     from kmm_jax.training.checkpoint import saved_steps
 
     assert saved_steps(run) == []
+
+
+@pytest.fixture(scope="module")
+def run(good, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert train(good, folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def embeddings(good, run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embeddings") / "e"
+    assert main(embed(good, run, folder)) == 0
+    return folder
+
+
+def embed(good, run, folder):
+    return ["embed", str(run), str(good / "train-*.tar"), "--output", str(folder)]
+
+
+def fill(disk, leave):
+    """Take the space of ``disk`` but for about ``leave`` bytes."""
+    free = shutil.disk_usage(disk).free
+    (disk / "filler").write_bytes(bytes(max(free - leave, 0)))
+
+
+@pytest.mark.parametrize("leave", [0, 4096])
+def test_a_full_disk_during_an_embedding_export_leaves_no_export(
+    good, run, small_disk, capsys, leave
+):
+    folder = small_disk / "embeddings"
+    fill(small_disk, leave)
+    assert main(embed(good, run, folder)) == 2
+    assert_full_disk_was_said(capsys, small_disk)
+    with pytest.raises(DataError):
+        load_embeddings(folder)
+    (small_disk / "filler").unlink()
+    assert main(embed(good, run, folder)) == 0
+    assert len(load_embeddings(folder).ids) == 24
+
+
+@pytest.mark.parametrize("leave", [0, 4096, 8192])
+def test_a_full_disk_during_an_index_build_leaves_no_index(embeddings, small_disk, capsys, leave):
+    folder = small_disk / "index"
+    fill(small_disk, leave)
+    build = ["index", "build", str(embeddings), "--output", str(folder)]
+    assert main(build) == 2
+    assert_full_disk_was_said(capsys, small_disk)
+    with pytest.raises(DataError, match="no index"):
+        Index.load(folder)
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+    (small_disk / "filler").unlink()
+    assert main(build) == 0
+    assert len(Index.load(folder)) == 24
+
+
+def test_a_full_disk_during_an_index_build_keeps_the_index_that_was_there(
+    embeddings, small_disk, capsys
+):
+    folder = small_disk / "index"
+    build = ["index", "build", str(embeddings), "--output", str(folder)]
+    assert main(build) == 0
+    fill(small_disk, 4096)
+    assert main(build) == 2
+    assert_full_disk_was_said(capsys, small_disk)
+    assert len(Index.load(folder)) == 24
+
+
+@pytest.mark.parametrize("leave", [0, 40_960])
+def test_a_full_disk_during_a_models_export_leaves_no_model(run, small_disk, leave):
+    exported = read(run)
+    fill(small_disk, leave)
+    with pytest.raises(OSError, match="No space left") as error:
+        native.save(small_disk / "model", exported)
+    assert str(small_disk) in str(error.value.filename)
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+    with pytest.raises(DataError, match="no exported model"):
+        native.load(small_disk / "model")
+
+
+def assert_full_disk_was_said(capsys, disk):
+    printed = capsys.readouterr().err
+    assert "no space left" in printed
+    assert str(disk) in printed
+    assert "Traceback" not in printed
+
+
+def test_an_error_of_the_disk_without_a_file_names_the_one_being_written(tmp_path):
+    for writing in (atomic_write, atomic_directory):
+        with pytest.raises(OSError) as error, writing(tmp_path / "out"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert error.value.filename == str(tmp_path / "out")
+        # What is read meanwhile may fail too: that is not the written file's fault.
+        with pytest.raises(ConnectionResetError) as error, writing(tmp_path / "out"):
+            raise ConnectionResetError(errno.ECONNRESET, "reset by peer")
+        assert error.value.filename is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_is_a_file_is_said(good, run, tmp_path, capsys):
+    (tmp_path / "글.txt").write_text("글")
+    assert main(embed(good, run, tmp_path / "글.txt")) == 2
+    printed = capsys.readouterr().err
+    assert "글.txt: File exists; it is in the way" in printed
+    assert "Traceback" not in printed
+    assert main(embed(good, run, tmp_path / "글.txt" / "e")) == 2
+    assert "a folder is needed" in capsys.readouterr().err
+    assert (tmp_path / "글.txt").read_text() == "글"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/data/x"), "/data/x: Permission den"),
+        (OSError(errno.EIO, "Input/output error", b"/data/x"), "/data/x: Input/output error"),
+        (OSError(errno.EROFS, "Read-only file system", "/data/x"), "can be written"),
+        (OSError(errno.ENOSPC, "No space left", "/data/x"), "the disk that holds /data/x"),
+        (OSError(errno.ENOSPC, "No space left"), "no space left on a disk that is written to"),
+    ],
+)
+def test_errors_of_the_disk_that_name_a_file_are_one_line(monkeypatch, capsys, error, said):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("kmm_jax.models.registry.preset", fail)
+    assert main(["models"]) == 2
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_errors_that_name_no_file_keep_their_traceback(monkeypatch):
+    def fail(*arguments):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("kmm_jax.models.registry.preset", fail)
+    with pytest.raises(BrokenPipeError):
+        main(["models"])
+
+
+@pytest.mark.parametrize("words", [["--run-dir", "x", ""], ["", "--run-dir", "x"], ["", ""]])
+def test_an_empty_word_is_said(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(["train", "coca/shop", *words])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert "''" in capsys.readouterr().err
 
 
 def test_the_same_run_on_a_large_enough_disk_works(good, tmp_path):

@@ -151,3 +151,60 @@ def test_no_processes_cannot_draw(tmp_path):
     with pytest.raises(ConfigError, match="0 processes"):
         write_shop(tmp_path / "shop", **SMALL, processes=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_people_put_beside_the_shards_survives_another_shop(tmp_path):
+    folder = tmp_path / "shop"
+    write_shop(folder, **SMALL)
+    (folder / "tokenizer" / "deep").mkdir(parents=True)
+    (folder / "tokenizer" / "tokenizer.json").write_text("글")
+    (folder / "notes.txt").write_text("소중한 파일")
+    (folder / "train-000.tar.index").write_bytes(b"of the old shard")
+    (folder / "gone").symlink_to("nowhere")
+    (folder / "results").symlink_to("tokenizer")
+    write_shop(folder, **{**SMALL, "seed": 2})
+    assert json.loads((folder / "shop.json").read_text())["seed"] == 2
+    assert (folder / "tokenizer" / "tokenizer.json").read_text() == "글"
+    assert (folder / "tokenizer" / "deep").is_dir()
+    assert (folder / "notes.txt").read_text() == "소중한 파일"
+    assert (folder / "gone").is_symlink() and (folder / "results").is_symlink()
+    assert not (folder / "train-000.tar.index").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["shop"]
+
+
+def test_other_files_are_kept_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    write_shop(tmp_path / "shop", **SMALL)
+    (tmp_path / "shop" / "notes.txt").write_text("소중한 파일")
+
+    def refuse(*arguments, **options):
+        raise PermissionError(1, "no hard links here")
+
+    monkeypatch.setattr("kmm_jax.data.shop.writing.os.link", refuse)
+    write_shop(tmp_path / "shop", **{**SMALL, "seed": 2})
+    assert (tmp_path / "shop" / "notes.txt").read_text() == "소중한 파일"
+
+
+def test_a_shard_of_somebody_else_is_neither_deleted_nor_mixed_in(tmp_path):
+    folder = tmp_path / "shop"
+    write_shop(folder, **SMALL)
+    (folder / "train-007.tar").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"train-007\.tar, which this shop did not write"):
+        write_shop(folder, **{**SMALL, "seed": 2})
+    assert (folder / "train-007.tar").read_bytes() == b"mine"
+    assert json.loads((folder / "shop.json").read_text())["seed"] == 1
+
+
+def test_a_shop_moved_aside_by_a_crash_comes_back_with_what_was_beside_it(tmp_path):
+    folder = tmp_path / "shop"
+    write_shop(folder, **SMALL)
+    (folder / "notes.txt").write_text("소중한 파일")
+    folder.rename(tmp_path / ".shop.old")
+    write_shop(folder, **{**SMALL, "seed": 2})
+    assert (folder / "notes.txt").read_text() == "소중한 파일"
+    assert [path.name for path in tmp_path.iterdir()] == ["shop"]
+
+
+def test_it_returns_what_its_manifest_holds_drawn_or_not(tmp_path):
+    first = write_shop(tmp_path / "shop", **SMALL)
+    assert first == write_shop(tmp_path / "shop", **SMALL)
+    assert first == json.loads((tmp_path / "shop" / "shop.json").read_text())

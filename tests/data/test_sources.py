@@ -144,3 +144,61 @@ def test_urls_of_no_form_are_config_errors(url: str) -> None:
     pytest.importorskip("tensorflow_datasets")
     with pytest.raises(ConfigError, match="expected"):
         open_source(url)
+
+
+def test_a_url_that_vanishes_is_noticed(bucket: str) -> None:
+    source = open_source(bucket)
+    fsspec.filesystem("memory").rm("/bucket/train-000.tar")
+    with pytest.raises(DataError, match=r"memory:.*/train-000\.tar: no such file"):
+        source.read(5)
+
+
+def test_a_url_that_cannot_be_read_any_more_is_said(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(bucket)
+
+    class ServerError(Exception):
+        """As file systems have their own."""
+
+    def refuse(*arguments: object, **options: object) -> bytes:
+        raise ServerError("403 Forbidden")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", refuse)
+    with pytest.raises(DataError, match=r"train-000\.tar: cannot be read: ServerError: 403"):
+        source.read(5)
+
+
+class Server:
+    """A file system as fsspec's HTTP one: the key of a file is only its URL."""
+
+    def __init__(self, **info: object) -> None:
+        self.about = {"size": 10, **info}
+
+    def info(self, path: str) -> dict[str, object]:
+        return {"name": path, **self.about}
+
+    def ukey(self, path: str) -> str:
+        return f"hash of {path}"
+
+
+@pytest.mark.parametrize("mark", ["ETag", "Last-Modified", "LastModified", "mtime"])
+def test_a_changed_url_of_equal_size_has_another_stamp(
+    monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    server = Server()
+    monkeypatch.setattr(storage, "file_system", lambda url: (server, url))
+    unmarked = storage.stamp("http://server/train-000.tar")
+    server.about[mark] = "first"
+    first = storage.stamp("http://server/train-000.tar")
+    assert first == storage.stamp("http://server/train-000.tar")
+    server.about[mark] = "second"
+    second = storage.stamp("http://server/train-000.tar")
+    assert len({unmarked, first, second}) == 3
+    assert {size for size, _ in (unmarked, first, second)} == {10}
+
+
+def test_a_server_that_does_not_tell_the_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "file_system", lambda url: (Server(size=None), url))
+    with pytest.raises(DataError, match="does not tell its size"):
+        storage.stamp("http://server/train-000.tar")

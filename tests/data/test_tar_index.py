@@ -191,3 +191,23 @@ def test_a_url_is_indexed_beside_the_shard(shard: Path, builds: list[str]) -> No
             open_index(url)
     finally:
         memory.rm("/bucket", recursive=True)
+
+
+def test_a_changed_url_of_equal_size_is_indexed_again(
+    shard: Path, builds: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = fsspec.filesystem("memory")
+    info, tag = type(memory).info, "first"
+
+    def with_tag(self: object, path: str, **options: object) -> dict[str, object]:
+        return {**info(self, path, **options), "ETag": tag}
+
+    monkeypatch.setattr(type(memory), "info", with_tag)
+    monkeypatch.setattr(type(memory), "ukey", lambda self, path: path)
+    memory.pipe_file("/bucket/train-000.tar", shard.read_bytes())
+    try:
+        for tag, built in (("first", 1), ("first", 1), ("second", 2)):
+            open_index("memory://bucket/train-000.tar")
+            assert len(builds) == built, tag
+    finally:
+        memory.rm("/bucket", recursive=True)

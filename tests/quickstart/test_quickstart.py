@@ -10,10 +10,16 @@ from PIL import Image
 
 import kmm_jax
 from kmm_jax.cli import main
+from kmm_jax.data.sources import open_source
 from kmm_jax.errors import UserError
 from kmm_jax.quickstart import recipes
 from kmm_jax.quickstart.clock import Clock
+from kmm_jax.quickstart.prepare import prepare
+from kmm_jax.quickstart.run import _index_table
+from kmm_jax.retrieval import scann_engine
 from kmm_jax.retrieval.compose import compose
+from kmm_jax.text.normalize import normalize
+from kmm_jax.text.tokenizer import Tokenizer
 
 SMALL = (
     "duration=3 steps",
@@ -33,6 +39,10 @@ SMALL = (
 )
 
 
+def refuse(*arguments):
+    raise AssertionError("made a second time")
+
+
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quickstart")
@@ -41,6 +51,8 @@ def output(tmp_path_factory):
         patch.setitem(recipes.RECIPES, "shop", small)
         assert main(["quickstart", "--output", str(folder), *SMALL]) == 0
         first = json.loads((folder / "results.json").read_text("utf-8"))
+        patch.setattr("kmm_jax.text.tokenizer.train_backend", refuse)
+        patch.setattr("kmm_jax.data.shop.writing.render_item", refuse)
         assert main(["quickstart", "--output", str(folder), *SMALL]) == 0
     return folder, first
 
@@ -54,7 +66,60 @@ def test_results_hold_every_score_beside_its_chance(output):
     # The same product name may stand for several pictures: fewer texts than rows.
     assert results["image_to_text"]["gallery"] <= 48
     assert results["scann"]["recall10"] >= 0.95
+    assert results["scann"]["engine"].startswith(("scann ", "exact "))
     assert results["seconds"] > 0
+
+
+def test_recall_is_measured_with_texts_that_the_index_does_not_hold(output):
+    folder, results = output
+    page = (folder / "report.html").read_text("utf-8")
+    texts = set()
+    source = open_source(str(folder / "shop" / "data" / "test-*.tar"))
+    for number in range(len(source)):
+        texts.add(normalize(source.read(number).record["product_name"]))
+    assert f"{len(texts)} distinct held-out texts (shopping) as queries over all 48" in page
+    index = kmm_jax.retrieval.Index.load(folder / "shop" / "index")
+    model = kmm_jax.load(folder / "shop" / "model")
+    recall = index.recall(model.embed_text(sorted(texts), "shopping"), k=10)
+    assert recall == pytest.approx(results["scann"]["recall10"], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("engine", "title"),
+    [("auto", "ScaNN against exact search"), ("exact", "Exact search alone, without ScaNN")],
+)
+def test_the_table_says_which_engine_searched(output, engine, title):
+    if engine == "auto" and scann_engine.unavailable():
+        pytest.skip("ScaNN does not run here")
+    folder, _ = output
+    index = kmm_jax.retrieval.Index.load(folder / "shop" / "index", engine=engine)
+    table = _index_table(1.0, index, ["빨간 셔츠"], "shopping")
+    assert table.title == title
+    assert index.info()["engine"] in table.protocol
+
+
+def test_a_tokenizer_of_other_data_or_size_is_trained_again(tmp_path, monkeypatch):
+    small = dataclasses.replace(recipes.RECIPES["shop"], train=64, test=8, vocabulary=400)
+
+    def prepared(**changes):
+        made = prepare("shop", dataclasses.replace(small, **changes), tmp_path, folder=None)
+        return Tokenizer.load(made.tokenizer)
+
+    first = prepared()
+    assert prepared(train=40) != first
+    assert prepared() == first
+    assert prepared(vocabulary=350).vocab_size == 350
+    # A newer version that draws or words the shop otherwise.
+    monkeypatch.setattr("kmm_jax.data.shop.writing._code_version", lambda: "changed")
+    trained = []
+    monkeypatch.setattr(
+        "kmm_jax.quickstart.prepare._texts", lambda url: trained.append(url) or ["셔츠"] * 9
+    )
+    before = (tmp_path / "data" / "train-000.tar").stat().st_mtime_ns
+    prepared()
+    prepared()
+    assert len(trained) == 1
+    assert (tmp_path / "data" / "train-000.tar").stat().st_mtime_ns != before
 
 
 def test_a_second_call_trains_no_more_and_keeps_the_seconds(output):

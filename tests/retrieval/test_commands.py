@@ -99,7 +99,8 @@ def model(monkeypatch, tmp_path):
 @pytest.fixture
 def index(model, tmp_path):
     shard = write_shop(tmp_path / "shop", bad={0, 5})
-    kmm("embed", tmp_path / "model", shard, "--output", tmp_path / "e", "--part-rows", 4)
+    lenient = ["--part-rows", 4, "--max-bad-share", 0.2]
+    kmm("embed", tmp_path / "model", shard, "--output", tmp_path / "e", *lenient)
     kmm("index", "build", tmp_path / "e", "--output", tmp_path / "i")
     return tmp_path / "i"
 
@@ -119,7 +120,8 @@ def test_bad_rows_are_left_out_named_and_do_not_shift_the_ids(index, tmp_path, c
         alone = ColourModel().embed_image([Image.open(io.BytesIO(picture(int(each, 16))))])[0]
         np.testing.assert_allclose(vector, alone, atol=0.02)
     shard = tmp_path / "shop" / "train-000.tar"
-    kmm("embed", tmp_path / "model", shard, "--output", tmp_path / "again")
+    lenient = ["--max-bad-share", 0.2]
+    kmm("embed", tmp_path / "model", shard, "--output", tmp_path / "again", *lenient)
     said = capsys.readouterr()
     assert "12 rows read, 2 left out" in said.out
     lines = said.err.splitlines()
@@ -250,7 +252,69 @@ def test_texts_of_a_style_are_embedded(model, tmp_path, capsys):
 def test_a_source_without_a_good_row_is_refused_with_the_reasons(model, tmp_path):
     shard = write_shop(tmp_path / "shop", bad=set(range(12)))
     with pytest.raises(DataError, match=r"not one of the 12 rows(.|\n)*row 11: "):
-        kmm("embed", tmp_path / "model", shard, "--output", tmp_path / "e")
+        kmm("embed", tmp_path / "model", shard, "--output", tmp_path / "e", "--max-bad-share", 1)
+
+
+@pytest.mark.parametrize("part_rows", [4, 5, 100])
+def test_too_many_bad_rows_stop_an_export_and_every_call_that_goes_on_with_it(
+    model, tmp_path, part_rows
+):
+    shard = write_shop(tmp_path / "shop", bad={0, 5})
+    arguments = ["embed", tmp_path / "model", shard, "--output", tmp_path / "e"]
+    arguments += ["--part-rows", part_rows]
+    with pytest.raises(
+        DataError, match=r"2 of the 12 rows.*limit(.|\n)*row 0: (.|\n)*row 5: "
+    ) as hit:
+        kmm(*arguments)
+    assert str(hit.value).count("row 5: ") == 1
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"2 of the 12 rows .*16\.7%"):
+            kmm(*arguments)
+        with pytest.raises(DataError, match=r"unfinished|no embeddings"):
+            load_embeddings(tmp_path / "e")
+    kmm(*arguments, "--max-bad-share", 0.2)
+    assert len(load_embeddings(tmp_path / "e").ids) == 10
+    # The whole export was made with a higher limit: it is judged, and not taken away.
+    with pytest.raises(DataError, match="2 of the 12 rows"):
+        kmm(*arguments)
+    assert len(load_embeddings(tmp_path / "e").ids) == 10
+
+
+def test_an_export_that_is_mostly_bad_stops_long_before_its_end(tmp_path):
+    class Broken:
+        name = "broken"
+
+        def __len__(self):
+            return 100_000
+
+        def read(self, number):
+            raise DataError(f"{number} is broken")
+
+    with pytest.raises(DataError, match=r"100 of the 100 rows read are bad"):
+        embedding.embed_source(ColourModel(), Broken(), tmp_path / "e")
+    assert not list((tmp_path / "e").iterdir())
+
+
+def test_rows_without_a_text_of_the_style_are_not_bad_but_broken_ones_are(model, tmp_path):
+    shard = write_shop(tmp_path / "shop")
+    embed = ["embed", tmp_path / "model", shard, "--kind", "text", "--style", "shopping"]
+    kmm(*embed, "--output", tmp_path / "s", "--max-bad-share", 0)
+    (tmp_path / "b").mkdir()
+    with tarfile.open(tmp_path / "b" / "train-000.tar", "w") as tar:
+        for name, content in (("a.jpg", picture(0)), ("a.json", b"{")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    embed[2] = tmp_path / "b"
+    with pytest.raises(DataError, match="1 of the 1 rows read are bad"):
+        kmm(*embed, "--output", tmp_path / "t")
+
+
+@pytest.mark.parametrize("share", ["-0.1", "1.5"])
+def test_a_bad_share_that_is_none_is_refused(model, tmp_path, share):
+    shard = write_shop(tmp_path / "shop")
+    with pytest.raises(UserError, match=r"in \[0, 1\]"):
+        kmm("embed", "m", shard, "--output", tmp_path / "e", f"--max-bad-share={share}")
 
 
 def test_processes_share_an_export(model, tmp_path, capsys):
@@ -269,7 +333,8 @@ def test_processes_share_an_export(model, tmp_path, capsys):
 def test_batches_are_the_same_however_often_an_export_was_stopped(tmp_path):
     source = open_source(write_shop(tmp_path / "shop", bad={1}))
     whole, cut = ColourModel(), ColourModel()
-    embedding.embed_source(whole, source, tmp_path / "whole", batch_size=2, part_rows=5)
+    settings = {"batch_size": 2, "part_rows": 5, "max_bad_share": 0.1}
+    embedding.embed_source(whole, source, tmp_path / "whole", **settings)
     assert whole.batches == [2, 2, 2, 2, 1, 2]
 
     def stop(progress):
@@ -277,10 +342,8 @@ def test_batches_are_the_same_however_often_an_export_was_stopped(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embedding.embed_source(
-            cut, source, tmp_path / "cut", batch_size=2, part_rows=5, progress=stop
-        )
-    report = embedding.embed_source(cut, source, tmp_path / "cut", batch_size=2, part_rows=5)
+        embedding.embed_source(cut, source, tmp_path / "cut", **settings, progress=stop)
+    report = embedding.embed_source(cut, source, tmp_path / "cut", **settings)
     assert (report.computed, report.bad, report.finished) == (7, 0, True)
     for path in (tmp_path / "whole").iterdir():
         assert path.read_bytes() == (tmp_path / "cut" / path.name).read_bytes()

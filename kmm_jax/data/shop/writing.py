@@ -6,6 +6,8 @@ import functools
 import hashlib
 import json
 import os
+import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +24,7 @@ from kmm_jax.errors import ConfigError, UserError
 from kmm_jax.files import atomic_directory, write_json
 
 _MANIFEST = "shop.json"
+_SHARD = re.compile(r"(train|test)-\d+\.tar")
 _CHUNK = 50
 # Below this many items, starting a second process costs more than it saves.
 _ALONE = 400
@@ -37,18 +40,22 @@ def write_shop(
     seed: int,
     image_size: int,
     processes: int | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Write ``train-*.tar`` and ``test-*.tar`` into ``folder``, replacing an older shop there.
 
     ``train`` and ``test`` are numbers of items, ``image_size`` the side in pixels. The folder
     appears at once, whole, with a ``shop.json`` that tells what it holds; where that is already
-    what is asked for, nothing is done. ``processes`` is one a core by default; the bytes do not
-    depend on it. A script that calls this with several processes needs the usual
+    what is asked for, nothing is done. Of an older shop, the shards and their indexes go; whatever
+    else was put beside them, such as a tokenizer, stays. ``processes`` is one a core by default;
+    the bytes do not depend on it. A script that calls this with several processes needs the usual
     ``if __name__ == "__main__":``.
+
+    Returns:
+        What ``shop.json`` holds; equal for equal shops.
 
     Raises:
         ConfigError: a number out of its range.
-        UserError: ``folder`` holds something else than a shop.
+        UserError: ``folder`` holds something else than a shop, or shards that are not the shop's.
     """
     folder = Path(folder)
     wanted = _description(train=train, test=test, seed=seed, image_size=image_size)
@@ -59,7 +66,7 @@ def write_shop(
     if processes is not None and processes < 1:
         raise ConfigError(f"the shop cannot be drawn by {processes} processes; give 1 or more")
     if _holds(folder, wanted):
-        return
+        return _manifest(folder)
     _refuse_other_content(folder)
     with atomic_directory(folder) as whole, _mapper(processes, train + test) as mapped:
         shards: list[Path] = []
@@ -69,7 +76,10 @@ def write_shop(
                     writer.write(record, jpeg)
             shards += writer.shards
         files = {shard.name: shard.stat().st_size for shard in shards}
-        write_json(whole / _MANIFEST, {**wanted, "files": files})
+        manifest = {**wanted, "files": files}
+        write_json(whole / _MANIFEST, manifest)
+        _keep_other_entries(folder, whole)
+    return manifest
 
 
 def _description(**numbers: int) -> dict[str, Any]:
@@ -110,8 +120,42 @@ def _refuse_other_content(folder: Path) -> None:
     if any(folder.iterdir()) and not (folder / _MANIFEST).is_file():
         raise UserError(
             f"{folder} holds files but no {_MANIFEST}, so it is not a shop, and writing one would "
-            "replace them; choose a new folder"
+            "mix with them; choose a new folder"
         )
+    # A damaged manifest does not tell: then all that is named like a shard is the shop's.
+    files = _manifest(folder).get("files")
+    if isinstance(files, dict):
+        names = (path.name for path in folder.iterdir())
+        added = [name for name in names if _SHARD.fullmatch(name) and name not in files]
+        if added:
+            raise UserError(
+                f"{folder} holds {min(added)}, which this shop did not write and another shop "
+                "would replace or mix with; move it, or choose a new folder"
+            )
+
+
+def _keep_other_entries(old: Path, new: Path) -> None:
+    """Give the new folder what people put into the old one.
+
+    Links, so that it costs nothing and the old folder stays whole until the new one has its name.
+    """
+    if not old.exists():
+        return
+    for path in old.iterdir():
+        if path.name == _MANIFEST or _SHARD.fullmatch(path.name.removesuffix(".index")):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, new / path.name, symlinks=True, copy_function=_link)
+        else:
+            _link(path, new / path.name)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        # Some file systems know no hard links.
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _render(config: ShopConfig, start: int) -> list[Row]:
