@@ -100,15 +100,24 @@ def _mean(values: Sequence[float]) -> str:
     return f"{mean:.1f} ± {100 * statistics.stdev(values):.1f}"
 
 
+# Student's t, 97.5 %, by number of seeds: what a mean must reach, in standard errors.
+_STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
 def _verdict(differences: Sequence[float]) -> str:
-    """The mean difference between the models in points, and whether seeds alone could make it."""
+    """The mean difference between the models in points, and whether seeds alone could make it.
+
+    A paired t-test at 5 %: both models of a seed saw the same batches.
+    """
     mean, count = 100 * statistics.fmean(differences), len(differences)
     if count < 2:
         return f"{mean:+.1f} points; one seed, no verdict."
     error = 100 * statistics.stdev(differences) / math.sqrt(count)
-    clear = abs(mean) > 2 * error
+    clear = abs(mean) > _STUDENT.get(count, 2.2) * error
     return f"{mean:+.1f} points over {count} seeds (standard error {error:.1f}): " + (
-        "beyond twice its standard error." if clear else "within the noise between seeds."
+        "a difference, by a paired t-test at 5 %."
+        if clear
+        else "no difference that a paired t-test at 5 % would tell from the seeds' noise."
     )
 
 
@@ -161,7 +170,17 @@ def main() -> int:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--output", type=Path, default=Path("runs/prompt_coca"))
+    parser.add_argument(
+        "--table-only", action="store_true", help="write the table anew from the runs in the JSON"
+    )
     arguments = parser.parse_args()
+    if arguments.table_only:
+        kept = results.read("prompt_coca")
+        if not kept:
+            parser.error("there is no docs/results/prompt_coca.json yet")
+        arguments.steps = kept["runs"][0]["steps"]
+        _write(kept["runs"], arguments, origin=kept["provenance"])
+        return 0
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     runs = []
     try:
@@ -186,7 +205,12 @@ def main() -> int:
     return 0
 
 
-def _write(runs: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+def _write(
+    runs: list[dict[str, Any]],
+    arguments: argparse.Namespace,
+    *,
+    origin: dict[str, Any] | None = None,
+) -> None:
     setting = (
         f"{arguments.steps} steps of 128 pairs at 32 px, the CoCa of width 128 in "
         "configs/coca/shop.py, titles, captions, product names and queries mixed alike, "
@@ -202,6 +226,7 @@ def _write(runs: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
         f"--steps {arguments.steps}",
         values={"runs": runs},
         body=f"{setting}\n\n{summary(runs)}",
+        origin=origin,
     )
 
 

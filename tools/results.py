@@ -96,10 +96,20 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def write(
-    name: str, *, title: str, command: str, values: Mapping[str, Any], body: str
+    name: str,
+    *,
+    title: str,
+    command: str,
+    values: Mapping[str, Any],
+    body: str,
+    origin: Mapping[str, Any] | None = None,
 ) -> tuple[Path, Path]:
-    """Write ``NAME.json`` and ``NAME.md``; returns both paths."""
-    origin = provenance(command)
+    """Write ``NAME.json`` and ``NAME.md``; returns both paths.
+
+    Args:
+        origin: the provenance of values measured earlier; by default this run's.
+    """
+    origin = origin or provenance(command)
     json_path, markdown_path = FOLDER / f"{name}.json", FOLDER / f"{name}.md"
     write_json(json_path, {"provenance": origin, **values})
     hardware = origin["hardware"]
@@ -107,8 +117,8 @@ def write(
     with atomic_write(markdown_path, "w") as file:
         file.write(
             f"# {title}\n\n{body.strip()}\n\n"
-            f"Made by `{command}` on {origin['date']}"
-            + (f" at {origin['commit']}" if origin["commit"] else "")
+            f"Made by `{origin['command']}` on {origin['date']}"
+            + (f" at {origin['commit']}" if origin.get("commit") else "")
             + f"; {hardware['device']}, "
             f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB; "
             f"Python {origin['python']}, {versions}. All values: `{name}.json`.\n"
