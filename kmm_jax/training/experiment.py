@@ -32,6 +32,8 @@ class Experiment:
         evaluators: objects with ``name``, ``every`` (a duration) and
             ``run(functions, params) -> Iterator[(name, value)]``.
         log_every: duration between two records of metrics.
+        stall_seconds: a wait for a batch or for the devices that takes longer ends the process,
+            with the stack of every thread (``training.watchdog``); None waits for ever.
         profile: first and last step of a trace for the profiler, kept under ``profile/``.
     """
 
@@ -49,12 +51,18 @@ class Experiment:
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     evaluators: tuple[Any, ...] = ()
     log_every: str = "10 steps"
+    stall_seconds: float | None = 1800.0
     profile: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for field, least in (("global_batch_size", 1), ("accumulate", 1), ("seed", 0)):
             if getattr(self, field) < least:
                 raise ConfigError(f"{field} must be at least {least}, got {getattr(self, field)}")
+        if self.stall_seconds is not None and not self.stall_seconds > 0:
+            raise ConfigError(
+                "stall_seconds must be above 0 (or none to wait for ever), got "
+                f"{self.stall_seconds}"
+            )
         if self.ema is not None and not 0 < self.ema < 1:
             raise ConfigError(f"ema must lie between 0 and 1 (or be none), got {self.ema}")
         if duration.parse(self.duration).unit == "percent":

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from kmm_jax.errors import ConfigError, UserError, nearest
 from kmm_jax.training import checkpoint, duration, hardware, run_directory
 from kmm_jax.training import setup as setups
+from kmm_jax.training.batch_loader import BatchLoader, open_loader
 from kmm_jax.training.checkpoint import Checkpoints
 from kmm_jax.training.compile_cache import use_compile_cache
 from kmm_jax.training.evaluators import evaluation_functions
@@ -30,36 +31,11 @@ from kmm_jax.training.interrupts import Interrupted, Interrupts, interrupts
 from kmm_jax.training.metrics import MetricsLog
 from kmm_jax.training.progress import Meter, Progress
 from kmm_jax.training.setup import Setup
-from kmm_jax.training.state import TrainState, create
+from kmm_jax.training.state import TrainState
 from kmm_jax.training.update import StepMetrics, make_update, place
+from kmm_jax.training.watchdog import Watchdog
 
 End = Literal["finished", "SIGTERM", "SIGINT", "stop_after"]
-
-
-class BadRowMetrics(Protocol):
-    """The count of unusable rows."""
-
-    def metrics(self) -> dict[str, float]:
-        """Values to log, by name."""
-        ...
-
-
-class BatchLoader(Protocol):
-    """What the loop needs of a loader; ``kmm_jax.data.loader.Loader`` is the one there is."""
-
-    @property
-    def examples(self) -> int:
-        """Rows in an epoch."""
-        ...
-
-    @property
-    def bad_rows(self) -> BadRowMetrics:
-        """The rows that could not be used."""
-        ...
-
-    def batches(self, start_step: int = 0) -> Any:
-        """A generator of this process's rows of each global batch from ``start_step`` on."""
-        ...
 
 
 class NotFiniteError(UserError):
@@ -113,7 +89,7 @@ def train(
     tokenizer = run_directory.check(experiment, run_dir)
     vocabulary = None
     if loader is None:
-        loader, vocabulary = _open_loader(experiment, run_dir, tokenizer)
+        loader, vocabulary = open_loader(experiment, run_dir, tokenizer)
     setup = setups.prepare(
         experiment, mesh, examples_per_epoch=loader.examples, vocabulary=vocabulary
     )
@@ -122,9 +98,9 @@ def train(
     last = min(setup.total_steps, stop_after or setup.total_steps)
     state = checkpoint.restore(run_dir, setup.abstract)
     if state is None:
-        state = _fresh(experiment, setup)
+        state = setups.fresh_state(experiment, setup)
         if begin is not None:
-            state = _begun_from(begin, state, setup)
+            state = setups.begun_from(begin, state, setup)
     with contextlib.ExitStack() as stack:
         flag = stack.enter_context(interrupts())
         run = _Run(
@@ -159,6 +135,9 @@ class _Run:
         self.update: Any = None
         self.stopped = self.tracing = False
         stack.callback(self._end_trace)
+        report = run_dir / f"stacks-of-process-{jax.process_index()}.txt"
+        self.watchdog = Watchdog(experiment.stall_seconds, report)
+        stack.callback(self.watchdog.close)
         self.progress = Progress(experiment.name, setup.total_steps)
         stack.callback(self.progress.close)
         self.log: MetricsLog | None = None
@@ -188,7 +167,9 @@ class _Run:
             self.meter.restart()
             while step < last and not self.stopped:
                 began = time.perf_counter()
+                self.watchdog.begin(f"batch {step} of the data")
                 rows = next(batches)
+                self.watchdog.end()
                 self.meter.waited(time.perf_counter() - began)
                 batch = place(rows, self.mesh)
                 if self.update is None:
@@ -240,7 +221,9 @@ class _Run:
         self.meter.restart()
 
     def _record(self, step: int, metrics: StepMetrics, rows: Mapping[str, np.ndarray]) -> None:
+        self.watchdog.begin(f"the devices to finish step {step}")
         values = metrics.fetch()
+        self.watchdog.end()
         self.meter.done(self.experiment.global_batch_size)
         if not math.isfinite(values["loss"]) or not math.isfinite(values["gradient_norm"]):
             raise self._not_finite(step, values, rows)
@@ -349,45 +332,3 @@ class _Run:
             f"Training stopped and {kept}. Lower optimizer.learning_rate, lengthen "
             "optimizer.warmup or look at that batch (loader.batch)."
         )
-
-
-def _fresh(experiment: Experiment, setup: Setup) -> TrainState:
-    def start() -> TrainState:
-        return create(
-            experiment.task,
-            setup.optimizer,
-            experiment.seed,
-            averaged=experiment.ema is not None,
-        )
-
-    # On a CPU most of the time is LLVM polishing code that runs once.
-    cpu = setup.mesh.devices.flat[0].platform == "cpu"
-    options = {"xla_backend_optimization_level": 0} if cpu else None
-    return jax.jit(start, out_shardings=setup.shardings, compiler_options=options)()
-
-
-def _begun_from(params: Any, state: TrainState, setup: Setup) -> TrainState:
-    """The fresh state with these parameters, placed as its own were."""
-    placed = jax.device_put(params, setup.shardings.params)
-    ema = None if state.ema is None else jax.device_put(params, setup.shardings.ema)
-    return dataclasses.replace(state, params=placed, ema=ema)
-
-
-def _open_loader(
-    experiment: Experiment, run_dir: Path, tokenizer_file: Path | None
-) -> tuple[BatchLoader, int]:
-    from kmm_jax.data.loader import Loader
-    from kmm_jax.text.tokenizer import Tokenizer
-
-    if tokenizer_file is None:
-        raise ConfigError("the experiment names no tokenizer; give tokenizer=FOLDER")
-    tokenizer = Tokenizer.load(tokenizer_file)
-    loader = Loader(
-        experiment.data,
-        tokenizer,
-        global_batch_size=experiment.global_batch_size,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        log_path=run_dir / "bad_rows.jsonl",
-    )
-    return loader, tokenizer.vocab_size

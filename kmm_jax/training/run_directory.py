@@ -20,7 +20,7 @@ FORMAT = "kmm_jax run 1"
 
 # What may differ when a run is continued: it changes how long, where and how observed, not what.
 _FREE = re.compile(
-    r"(name|duration|log_every|tokenizer|data\.threads|data\.max_bad_share)"
+    r"(name|duration|log_every|stall_seconds|tokenizer|data\.threads|data\.max_bad_share)"
     r"|(mesh|checkpoint|evaluators|profile)(\..*)?"
 )
 _SHOWN = 8

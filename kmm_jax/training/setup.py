@@ -153,3 +153,27 @@ def describe(experiment: Experiment, setup: Setup) -> str:
         f"parameters: {count:,}\n"
         f"memory a device: {total:,.1f} MB = {memory} MB, without activations\n"
     )
+
+
+def fresh_state(experiment: Experiment, setup: Setup) -> TrainState:
+    """The state before the first step, every array born where it belongs."""
+
+    def start() -> TrainState:
+        return create(
+            experiment.task,
+            setup.optimizer,
+            experiment.seed,
+            averaged=experiment.ema is not None,
+        )
+
+    # On a CPU most of the time is LLVM polishing code that runs once.
+    cpu = jax.default_backend() == "cpu"
+    options = {"xla_backend_optimization_level": 0} if cpu else None
+    return jax.jit(start, out_shardings=setup.shardings, compiler_options=options)()
+
+
+def begun_from(params: Any, state: TrainState, setup: Setup) -> TrainState:
+    """The fresh state with these parameters, placed as its own were."""
+    placed = jax.device_put(params, setup.shardings.params)
+    ema = None if state.ema is None else jax.device_put(params, setup.shardings.ema)
+    return dataclasses.replace(state, params=placed, ema=ema)

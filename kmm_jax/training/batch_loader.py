@@ -1,0 +1,63 @@
+"""Where the loop's batches come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+
+from kmm_jax.errors import ConfigError
+from kmm_jax.training.experiment import Experiment
+
+
+class BadRowMetrics(Protocol):
+    """The count of unusable rows."""
+
+    def metrics(self) -> dict[str, float]:
+        """Values to log, by name."""
+        ...
+
+
+class BatchLoader(Protocol):
+    """What the loop needs of a loader; ``kmm_jax.data.loader.Loader`` is the one there is."""
+
+    @property
+    def examples(self) -> int:
+        """Rows in an epoch."""
+        ...
+
+    @property
+    def bad_rows(self) -> BadRowMetrics:
+        """The rows that could not be used."""
+        ...
+
+    def batches(self, start_step: int = 0) -> Any:
+        """A generator of this process's rows of each global batch from ``start_step`` on."""
+        ...
+
+
+def open_loader(
+    experiment: Experiment, run_dir: Path, tokenizer_file: Path | None
+) -> tuple[BatchLoader, int]:
+    """This process's loader of the experiment's data, and the tokenizer's size.
+
+    Raises:
+        ConfigError: no tokenizer is named, or the batch cannot be shared.
+        DataError: data or tokenizer cannot be read.
+    """
+    from kmm_jax.data.loader import Loader
+    from kmm_jax.text.tokenizer import Tokenizer
+
+    if tokenizer_file is None:
+        raise ConfigError("the experiment names no tokenizer; give tokenizer=FOLDER")
+    tokenizer = Tokenizer.load(tokenizer_file)
+    loader = Loader(
+        experiment.data,
+        tokenizer,
+        global_batch_size=experiment.global_batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        log_path=run_dir / "bad_rows.jsonl",
+    )
+    return loader, tokenizer.vocab_size
