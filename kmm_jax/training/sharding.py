@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import optax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from kmm_jax.errors import ConfigError, nearest
+from kmm_jax.training import device_order
 from kmm_jax.training.state import TrainState
 
 Rules = Sequence[tuple[str, PartitionSpec | Literal["fsdp"]]]
@@ -42,17 +44,27 @@ class MeshConfig:
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh over all devices, or over the first of them if all sizes are given and ask for less.
 
+    ``tensor`` and ``fsdp`` lie inside a node or slice where they fit, ``data`` across; where they
+    do not fit, that is said on stderr.
+
     Raises:
         ConfigError: the sizes do not fit the devices there are.
     """
     devices = list(devices if devices is not None else jax.devices())
     sizes = mesh_sizes(config, len(devices), whole=jax.process_count() > 1)
-    return jax.make_mesh(
-        sizes,
-        AXES,
-        axis_types=(AxisType.Auto,) * len(AXES),
-        devices=devices[: math.prod(sizes)],
-    )
+    devices = devices[: math.prod(sizes)]
+    types = (AxisType.Auto,) * len(AXES)
+    arranged = device_order.arrange(devices, sizes)
+    if arranged is None:
+        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+    island = len(device_order.islands(devices)[0])
+    if (crossed := device_order.crossing(sizes, AXES, island)) and jax.process_index() == 0:
+        print(
+            f"mesh: {' and '.join(crossed)} beyond a node or slice of {island} devices; every step "
+            f"then waits for the slower network. Sizes whose product divides {island} do not.",
+            file=sys.stderr,
+        )
+    return Mesh(arranged, AXES, axis_types=types)
 
 
 def abstract_mesh(config: MeshConfig, devices: int, *, whole: bool = True) -> AbstractMesh:

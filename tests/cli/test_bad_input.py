@@ -1,7 +1,6 @@
 """Unusable input as a whole: one clear message, exit code 2, before anything is compiled."""
 
 import errno
-import io
 import json
 import shutil
 import struct
@@ -10,7 +9,6 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from kmm_jax.cli import main
 from kmm_jax.data.shards import ShardWriter
@@ -19,34 +17,7 @@ from kmm_jax.files import atomic_directory, atomic_write
 from kmm_jax.inference.loading import read
 from kmm_jax.interop import native
 from kmm_jax.retrieval import Index, load_embeddings
-from kmm_jax.text.tokenizer import Tokenizer
-
-SIZES = (
-    "data.image_size=16",
-    "task.model.vision.image_size=16",
-    "task.model.vision.width=32",
-    "task.model.vision.heads=1",
-    "task.model.vision.hidden=32",
-    "task.model.vision.depth=1",
-    "task.model.text.width=32",
-    "task.model.text.heads=1",
-    "task.model.text.hidden=32",
-    "task.model.pooler_heads=1",
-    "task.model.embedding=32",
-    "global_batch_size=8",
-    "duration=2 steps",
-)
-
-
-def record(number):
-    return {"image_hash": f"{number:08d}", "title": f"빨간 셔츠 {number}", "query": ["빨간 셔츠"]}
-
-
-def picture(number=0):
-    pixels = np.random.default_rng(number).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG")
-    return buffer.getvalue()
+from tests.tiny_shop import SIZES, picture, record, write
 
 
 def bomb():
@@ -62,12 +33,7 @@ def bomb():
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("good")
-    with ShardWriter(folder) as writer:
-        for number in range(24):
-            writer.write(record(number), picture(number))
-    Tokenizer.train(["빨간 셔츠"] * 3, vocab_size=300).save(folder / "tokenizer")
-    return folder
+    return write(tmp_path_factory.mktemp("good"))
 
 
 def train(good, run_dir, *overrides, data=None):

@@ -8,24 +8,16 @@ import time
 
 import pytest
 
-from kmm_jax.data.shards import ShardWriter
-from kmm_jax.text.tokenizer import Tokenizer
 from kmm_jax.training.metrics import read_records
-from tests.cli.test_bad_input import SIZES, picture, record
+from tests.tiny_shop import SIZES, write
 
 STEPS, KILLS = 60, 3
 
 
 @pytest.fixture
 def data(tmp_path):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    with ShardWriter(folder) as writer:
-        for number in range(120):
-            # One picture in a hundred may be bad; it must be passed over alike each time.
-            writer.write(record(number), b"no picture" if number == 60 else picture(number))
-    Tokenizer.train(["빨간 셔츠"] * 3, vocab_size=300).save(folder / "tokenizer")
-    return folder
+    # One picture in a hundred may be bad; it must be passed over alike each time.
+    return write(tmp_path / "data", rows=120, bad=(60,))
 
 
 def _command(data, run_dir):

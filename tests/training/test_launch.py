@@ -10,22 +10,15 @@ import time
 import numpy as np
 import pytest
 
-from kmm_jax.data.shards import ShardWriter
-from kmm_jax.text.tokenizer import Tokenizer
 from kmm_jax.training.metrics import read_records
-from tests.cli.test_bad_input import SIZES, picture, record
+from tests.tiny_shop import SIZES, write
 
 STEPS = 12
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("launch")
-    with ShardWriter(folder) as writer:
-        for number in range(24):
-            writer.write(record(number), picture(number))
-    Tokenizer.train(["빨간 셔츠"] * 3, vocab_size=300).save(folder / "tokenizer")
-    return folder
+    return write(tmp_path_factory.mktemp("launch"))
 
 
 @pytest.fixture(scope="module")
