@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import IO, Any
 
 # What only writing meets; another error in the same block may come from what is being read.
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+_ABANDONED_SECONDS = 24 * 3600
 
 
 def _temporary_name(path: Path) -> Path:
@@ -70,13 +74,15 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary sibling folder that takes the name ``path`` once it is whole.
 
     An existing folder at ``path`` is replaced; it is moved aside first, so a crash between the two
-    renames leaves it under a ``.old`` name rather than losing it. The next call moves it back.
+    renames leaves it under a ``.old`` name rather than losing it. The next call moves it back, and
+    removes what a killed call left behind a day ago or earlier.
 
     Raises:
         OSError: it cannot be written; its ``filename`` is ``path`` where the disk is full, too.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     temporary, aside = _temporary_name(path), path.with_name(f".{path.name}.old")
     try:
         with _naming(path, temporary):
@@ -93,6 +99,14 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed calls for ``path`` left behind, once no call can still be writing it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):  # another process may sweep as well
+            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(left)
 
 
 def _fsync_below(folder: Path) -> None:

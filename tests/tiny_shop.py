@@ -1,4 +1,4 @@
-"""A handful of rows in a shard, a tokenizer, and the sizes of a CoCa that trains on them at once."""
+"""A handful of rows in a shard, a tokenizer, and the sizes of a CoCa that trains on them."""
 
 import io
 
