@@ -11,7 +11,7 @@ def add(commands: Any) -> None:
     """Add ``kmm quickstart``."""
     command = commands.add_parser(
         "quickstart",
-        help="data, training, scores, index, searches and a report, in about 15 minutes",
+        help="data, training, scores, index, searches and a report, in 8 to 15 minutes",
         description="Run the whole path. Interrupted, the same command continues.",
     )
     command.add_argument(

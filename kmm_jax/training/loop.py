@@ -32,6 +32,7 @@ from kmm_jax.training.metrics import MetricsLog
 from kmm_jax.training.progress import Meter, Progress
 from kmm_jax.training.setup import Setup
 from kmm_jax.training.state import TrainState
+from kmm_jax.training.time_spent import TimeSpent
 from kmm_jax.training.update import StepMetrics, make_update, place
 from kmm_jax.training.watchdog import Watchdog
 
@@ -132,6 +133,7 @@ class _Run:
         self.loader, self.flag, self.start = loader, flag, step
         self.latest: dict[str, float] = {}
         self.meter = Meter()
+        self.time = TimeSpent(run_dir, keep=jax.process_index() == 0)
         self.update: Any = None
         self.stopped = self.tracing = False
         stack.callback(self._end_trace)
@@ -160,7 +162,8 @@ class _Run:
         step, pending = self.start, None
         if step > 0:
             self._note(f"goes on from the checkpoint of step {step}")
-            self.stopped = self._evaluate(step, state)  # what an interruption left out
+            with self.time.spend("evaluate"):  # what an interruption left out
+                self.stopped = self._evaluate(step, state)
         if step >= last or self.stopped:
             return step, state
         with contextlib.closing(self.loader.batches(step)) as batches:
@@ -170,10 +173,13 @@ class _Run:
                 self.watchdog.begin(f"batch {step} of the data")
                 rows = next(batches)
                 self.watchdog.end()
-                self.meter.waited(time.perf_counter() - began)
+                waited = time.perf_counter() - began
+                self.meter.waited(waited)
+                self.time.add("data", waited)
                 batch = place(rows, self.mesh)
                 if self.update is None:
-                    self._compile(state, batch)
+                    with self.time.spend("compile"):
+                        self._compile(state, batch)
                 self._profile(step)
                 state, metrics = self.update(state, batch)
                 step += 1
@@ -184,10 +190,14 @@ class _Run:
                 if self.stopped or step == last or self._due(step):
                     self._record(*pending)
                     pending = None
-                    self.stopped = self.stopped or self._evaluate(step, state)
+                    with self.time.spend("evaluate"):
+                        self.stopped = self.stopped or self._evaluate(step, state)
                     if self.stopped or step == last or step % self.save_every == 0:
-                        self._save(step, state)
+                        with self.time.spend("checkpoint"):
+                            self._save(step, state)
+                        self.time.save()
                     self.meter.restart()
+        self._note(self.time.line())
         if self.stopped:
             self._note(
                 f"{self.flag.received or 'a signal elsewhere'}: saved at step {step}; "
@@ -238,7 +248,7 @@ class _Run:
             self.progress.update(step, values)
 
     def _speed(self) -> dict[str, float]:
-        rates = self.meter.read()
+        rates = self.meter.read() | {"speed/goodput": self.time.goodput}
         if self.peak is not None:
             rates["speed/mfu"] = hardware.mfu(
                 rates["speed/examples_per_second"],

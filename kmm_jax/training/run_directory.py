@@ -42,7 +42,8 @@ def check(experiment: Experiment, run_dir: Path) -> Path | None:
         )
     started = bool(saved_steps(run_dir))
     if started:
-        _check_same(dump.to_json(experiment), read_config(run_dir)["experiment"], run_dir)
+        before = _with_defaults(read_config(run_dir)["experiment"])
+        _check_same(dump.to_json(experiment), before, run_dir)
     if experiment.tokenizer is None:
         return None
     source = _tokenizer_file(Path(experiment.tokenizer))
@@ -92,6 +93,14 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise DataError(f"{file} is not of the format {FORMAT!r}; choose another --run-dir")
     return config
+
+
+def _with_defaults(experiment: Any) -> Any:
+    """A written experiment with the fields that have come since, at their defaults."""
+    try:
+        return dump.to_json(dump.from_json(experiment))
+    except ConfigError:  # a field or a class has gone since; the comparison names it
+        return experiment
 
 
 def _check_same(new: Any, old: Any, run_dir: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from kmm_jax.errors import ConfigError
-from kmm_jax.training import dump
+from kmm_jax.training import dump, run_directory
 from kmm_jax.training.config_file import load_experiment
 from kmm_jax.training.experiment import Experiment
 from kmm_jax.training.optimizer import Adafactor, AdamW
@@ -145,6 +145,17 @@ def test_an_experiment_survives_json(tmp_path):
     again = dump.from_json(json.loads(json.dumps(dump.to_json(experiment))))
     assert again == experiment
     assert isinstance(again.task.sharding_rules[0][1], PartitionSpec)
+
+
+def test_a_field_that_came_since_a_run_began_is_no_difference():
+    now = dump.to_json(load_experiment("coca/shop"))
+    before = json.loads(json.dumps(now))
+    del before["stall_seconds"], before["task"]["model"]["vision"]["stem"]
+    filled = run_directory._with_defaults(before)
+    assert filled["stall_seconds"] == now["stall_seconds"]
+    assert filled["task"]["model"]["vision"]["stem"] == "linear"
+    gone = {**now, "no_such_field": 1}
+    assert run_directory._with_defaults(gone) == gone
 
 
 def test_json_builds_nothing_from_outside_the_library():
