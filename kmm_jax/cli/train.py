@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import math
 import os
@@ -37,6 +38,11 @@ def add(commands: Any) -> None:
         "its positions",
     )
     command.add_argument(
+        "--profile",
+        metavar="FIRST:LAST",
+        help="trace these steps for the profiler, into profile/ of the run (such as 100:105)",
+    )
+    command.add_argument(
         "--dry-run",
         action="store_true",
         help="print the whole configuration, mesh, parameters, memory and this process's part, and "
@@ -58,6 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     from kmm_jax.training.processes import discover, start
 
     experiment = load_experiment(arguments.config, arguments.overrides)
+    if arguments.profile is not None:
+        window = _window(arguments.profile)
+        experiment = dataclasses.replace(experiment, profile=window)
     processes = discover(
         os.environ,
         coordinator=arguments.coordinator,
@@ -86,6 +95,15 @@ def run(arguments: argparse.Namespace) -> int:
         loss = result.metrics.get("loss", math.nan)
         print(f"{run_dir}: {result.step} steps, loss {loss:.4f}")
     return 130 if result.end == "SIGINT" else 0
+
+
+def _window(text: str) -> tuple[int, int]:
+    from kmm_jax.errors import ConfigError
+
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise ConfigError(f"--profile takes FIRST:LAST, two steps such as 100:105, got {text!r}")
+    return int(first), int(last)
 
 
 def _dry_run(experiment: Any, processes: Processes | None) -> int:

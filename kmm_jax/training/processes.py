@@ -8,6 +8,7 @@ trains alone, and eight such runs look like one until the bill comes.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Mapping
 
@@ -101,7 +102,7 @@ def start(processes: Processes) -> None:
     """Join the others; returns once all are there. Call before anything asks for devices.
 
     One process per GPU and one per host both work: with several processes on a host, each takes the
-    GPU of its number. On CPUs collectives go over gloo.
+    GPU of its number, unless the launcher shows it one alone. On CPUs collectives go over gloo.
 
     Raises:
         ConfigError: the coordinator cannot be reached or not all processes came in time.
@@ -114,7 +115,7 @@ def start(processes: Processes) -> None:
             coordinator_address=processes.coordinator,
             num_processes=processes.count,
             process_id=processes.index,
-            local_device_ids=processes.local_index,
+            local_device_ids=own_device(processes, os.environ),
             initialization_timeout=_START_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             slice_index=processes.slice_index,
@@ -124,6 +125,15 @@ def start(processes: Processes) -> None:
             f"{processes} could not join the others: {error}. Does process 0 run, is its host "
             "reachable under that name, and is the port free?"
         ) from error
+
+
+def own_device(processes: Processes, environment: Mapping[str, str]) -> int | None:
+    """Which of the host's devices this process takes; None for all it sees."""
+    for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        shown = environment.get(name)
+        if shown is not None and len(shown.split(",")) == 1:
+            return None  # the launcher has bound it (srun --gpus-per-task=1)
+    return processes.local_index
 
 
 def _checked(processes: Processes) -> Processes:

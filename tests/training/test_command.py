@@ -61,6 +61,12 @@ def test_a_dry_run_shows_configuration_mesh_and_memory(config, monkeypatch, caps
     assert "memory a device:" in out
 
 
+@pytest.mark.parametrize("window", ["100", "5:5", "a:b", "9:3"])
+def test_a_profiler_window_that_is_none_ends_with_2(config, window, capsys):
+    assert main(["train", config, "--profile", window, "--dry-run"]) == 2
+    assert f"such as 100:105, got {window!r}" in capsys.readouterr().err
+
+
 def test_the_command_line_needs_no_jax():
     code = (
         "import sys, argparse; import kmm_jax.cli.train as t; "

@@ -127,6 +127,27 @@ def test_sigterm_saves_in_every_process_and_is_no_failure(data, kmm, repository,
     assert (run_dir / "checkpoints" / str(last)).is_dir()
 
 
+@pytest.mark.slow
+def test_a_run_continues_with_other_processes_on_another_mesh(
+    data, kmm, repository, tmp_path, alone
+):
+    run_dir = tmp_path / "run"
+    process = launch(data, kmm, repository, 2, run_dir)
+    wait_for_line(run_dir, 2, process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    stopped = max(losses(run_dir))
+    assert stopped < STEPS, "it was interrupted"
+    process = launch(data, kmm, repository, 4, run_dir, "mesh.fsdp=4")
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    assert f"goes on from the checkpoint of step {stopped}" in err
+    np.testing.assert_allclose(
+        list(losses(run_dir).values()), list(losses(alone).values()), rtol=1e-5
+    )
+
+
 def test_a_users_mistake_is_not_tried_again(data, kmm, repository, tmp_path):
     process = launch(data, kmm, repository, 1, tmp_path / "run", "optimizer.learning_rat=1")
     _, err = process.communicate(timeout=120)

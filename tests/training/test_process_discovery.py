@@ -3,7 +3,7 @@
 import pytest
 
 from kmm_jax.errors import ConfigError
-from kmm_jax.training.processes import Processes, discover, first_host
+from kmm_jax.training.processes import Processes, discover, first_host, own_device
 
 KMM = {"KMM_COORDINATOR": "localhost:9000", "KMM_PROCESSES": "4", "KMM_PROCESS": "3"}
 JOBSET = {
@@ -118,6 +118,17 @@ def test_a_partial_or_wrong_environment_is_named(environment, message):
 )
 def test_one_process_alone_needs_no_others(environment):
     assert discover(environment) is None
+
+
+def test_a_process_takes_the_gpu_of_its_number_unless_it_sees_one_alone():
+    found = discover(SLURM)
+    assert found is not None
+    assert own_device(found, {}) == 1
+    assert own_device(found, {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}) == 1
+    assert own_device(found, {"CUDA_VISIBLE_DEVICES": "3"}) is None
+    one_a_host = discover(SLURM | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"})
+    assert one_a_host is not None
+    assert own_device(one_a_host, {}) is None
 
 
 def test_flags_win_and_must_be_whole():
