@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,29 +31,37 @@ def kmm(tmp_path_factory):
     return script
 
 
-def launch(data, kmm, repository, processes, run_dir, *more, steps=STEPS):
+def arguments(data, run_dir, *more, steps=STEPS):
     sizes = [size for size in SIZES if not size.startswith("duration")]
-    devices = 4 // processes
-    environment = os.environ | {
-        "KMM": str(kmm),
-        "RESTART_SECONDS": "0",
-        "GRACE_SECONDS": "40",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
+    return [
+        "coca/shop", "--run-dir", str(run_dir),
+        f"data.sources.0.url={data / 'train-*.tar'}", f"tokenizer={data / 'tokenizer'}",
+        *sizes, f"duration={steps} steps", "log_every=1 steps", "checkpoint.every=4 steps",
+        "mesh.fsdp=2", *more,
+    ]  # fmt: skip
+
+
+def start(command, repository, **environment):
     return subprocess.Popen(
-        [
-            "bash", "launch/local.sh", str(processes), "coca/shop", "--run-dir", str(run_dir),
-            f"data.sources.0.url={data / 'train-*.tar'}", f"tokenizer={data / 'tokenizer'}",
-            *sizes, f"duration={steps} steps", "log_every=1 steps", "checkpoint.every=4 steps",
-            "mesh.fsdp=2", *more,
-        ],
+        command,
         cwd=repository,
-        env=environment,
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
+
+
+def launch(data, kmm, repository, processes, run_dir, *more, steps=STEPS):
+    return start(
+        ["bash", "launch/local.sh", str(processes), *arguments(data, run_dir, *more, steps=steps)],
+        repository,
+        KMM=str(kmm),
+        RESTART_SECONDS="0",
+        GRACE_SECONDS="40",
+        XLA_FLAGS=f"--xla_force_host_platform_device_count={4 // processes}",
+    )
 
 
 def losses(run_dir):
@@ -112,6 +121,32 @@ def test_a_killed_process_ends_the_others_and_the_restart_continues(
     np.testing.assert_allclose(
         list(losses(run_dir).values()), list(losses(alone).values()), rtol=1e-5
     )
+
+
+@pytest.mark.slow
+def test_without_a_launcher_too_the_others_end_within_a_minute(data, kmm, repository, tmp_path):
+    run_dir = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        start(
+            [str(kmm), "train", *arguments(data, run_dir, steps=100_000)],
+            repository,
+            KMM_COORDINATOR=f"127.0.0.1:{port}",
+            KMM_PROCESSES="2",
+            KMM_PROCESS=str(number),
+            XLA_FLAGS="--xla_force_host_platform_device_count=2",
+        )
+        for number in range(2)
+    ]
+    wait_for_line(run_dir, 4, processes[0])
+    processes[1].kill()
+    began = time.monotonic()
+    _, err = processes[0].communicate(timeout=120)
+    assert time.monotonic() - began < 60
+    assert processes[0].returncode not in (0, 2)
+    assert "another process" in err.lower() or "distributed" in err.lower(), err[-2000:]
 
 
 @pytest.mark.slow
