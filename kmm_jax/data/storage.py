@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from kmm_jax.data.retries import patiently
 from kmm_jax.errors import DataError
 
 # Open files kept per reader: several readers stay below the usual limit of 1,024 descriptors.
@@ -43,15 +44,16 @@ def stamp(path: str) -> tuple[int, int]:
     """(size in bytes, a number that changes with the content: the time of change or a hash).
 
     Raises:
-        DataError: there is no such file, or its file system does not answer or tells no size.
+        DataError: there is no such file, or its file system refuses it or tells no size.
+        ConnectionError: a store across the network stays out of reach.
     """
     if is_url(path):
         system, inner = file_system(path)
-        with _remote_errors(path):
-            info = {str(name).lower(): value for name, value in system.info(inner).items()}
-            # `ukey` is only a hash of the URL over HTTP: it stays when the file changes.
-            mark = next((info[name] for name in _MARKS if info.get(name)), None)
-            mark = system.ukey(inner) if mark is None else mark
+        told = patiently(path, lambda: system.info(inner))
+        info = {str(name).lower(): value for name, value in told.items()}
+        # `ukey` is only a hash of the URL over HTTP: it stays when the file changes.
+        mark = next((info[name] for name in _MARKS if info.get(name)), None)
+        mark = patiently(path, lambda: system.ukey(inner)) if mark is None else mark
         if info.get("size") is None:
             raise DataError(f"{path}: the server does not tell its size, which reading needs")
         digest = hashlib.sha256(str(mark).encode()).digest()
@@ -61,18 +63,6 @@ def stamp(path: str) -> tuple[int, int]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"{path}: no such file") from error
     return status.st_size, status.st_mtime_ns
-
-
-@contextlib.contextmanager
-def _remote_errors(path: str) -> Iterator[None]:
-    """Make what a remote file system raises a DataError that names the URL."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except Exception as error:
-        # Each file system has classes of its own for a refusal or a lost connection.
-        raise DataError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -113,6 +103,7 @@ class RandomReader:
 
         Raises:
             DataError: the file ends before that, is gone, or cannot be read.
+        ConnectionError: a store across the network stays out of reach.
         """
         data = (
             self._read_url(path, offset, size)
@@ -157,5 +148,5 @@ class RandomReader:
             if path not in self._systems:
                 self._systems[path] = file_system(path)
             system, inner = self._systems[path]
-        with _remote_errors(path):
-            return bytes(system.cat_file(inner, start=offset, end=offset + size))
+        end = offset + size
+        return bytes(patiently(path, lambda: system.cat_file(inner, start=offset, end=end)))
