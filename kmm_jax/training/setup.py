@@ -9,13 +9,14 @@ from typing import Any
 import jax
 import optax
 from flax import nnx
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import Mesh
 
 from kmm_jax.errors import ConfigError
 from kmm_jax.training import duration, optimizer, sharding
 from kmm_jax.training.duration import Scale
 from kmm_jax.training.evaluators import CheckedEvaluator
 from kmm_jax.training.experiment import Experiment
+from kmm_jax.training.sharding import AnyMesh
 from kmm_jax.training.state import TrainState, create, graph_of
 from kmm_jax.training.task import CheckedTask
 
@@ -32,7 +33,7 @@ class Setup:
 
     scale: Scale
     total_steps: int
-    mesh: Mesh | AbstractMesh
+    mesh: AnyMesh
     graphdef: nnx.GraphDef[Any]
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
@@ -51,7 +52,7 @@ def prepare_mesh(experiment: Experiment) -> Mesh:
     return mesh
 
 
-def check_batch(experiment: Experiment, mesh: Mesh | AbstractMesh) -> None:
+def check_batch(experiment: Experiment, mesh: AnyMesh) -> None:
     """Whether the batch divides over the mesh and into its parts.
 
     Raises:
@@ -69,7 +70,7 @@ def check_batch(experiment: Experiment, mesh: Mesh | AbstractMesh) -> None:
 
 def prepare(
     experiment: Experiment,
-    mesh: Mesh | AbstractMesh,
+    mesh: AnyMesh,
     *,
     examples_per_epoch: int,
     vocabulary: int | None,

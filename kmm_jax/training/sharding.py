@@ -22,6 +22,9 @@ Rules = Sequence[tuple[str, PartitionSpec | Literal["fsdp"]]]
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 
+# Shapes and shares can be worked out over devices that are not there.
+AnyMesh = Mesh | AbstractMesh
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
@@ -103,14 +106,12 @@ def mesh_sizes(config: MeshConfig, devices: int, *, whole: bool) -> tuple[int, i
     return sizes[0], sizes[1], sizes[2]
 
 
-def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
+def batch_sharding(mesh: AnyMesh) -> NamedSharding:
     """The first dimension over ``data`` and ``fsdp``, the others whole."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def param_specs(
-    params: Any, rules: Rules, mesh: Mesh | AbstractMesh, *, fsdp_min_size: int = 0
-) -> Any:
+def param_specs(params: Any, rules: Rules, mesh: AnyMesh, *, fsdp_min_size: int = 0) -> Any:
     """A PartitionSpec for each parameter: that of the first rule whose regex is its whole path.
 
     ``"fsdp"`` splits the largest divisible dimension (the last among equals) of parameters with at
@@ -152,7 +153,7 @@ def state_shardings(
     state: TrainState,
     specs: Any,
     optimizer: optax.GradientTransformation,
-    mesh: Mesh | AbstractMesh,
+    mesh: AnyMesh,
 ) -> TrainState:
     """The sharding of every leaf of a state; ``state`` may hold shapes only.
 
@@ -184,7 +185,7 @@ def _is_spec(value: Any) -> bool:
     return isinstance(value, PartitionSpec)
 
 
-def _fsdp(shape: tuple[int, ...], mesh: Mesh | AbstractMesh, min_size: int) -> PartitionSpec:
+def _fsdp(shape: tuple[int, ...], mesh: AnyMesh, min_size: int) -> PartitionSpec:
     devices = mesh.shape["fsdp"]
     divisible = [(size, i) for i, size in enumerate(shape) if size % devices == 0]
     if devices == 1 or math.prod(shape) < min_size or not divisible:
@@ -194,7 +195,7 @@ def _fsdp(shape: tuple[int, ...], mesh: Mesh | AbstractMesh, min_size: int) -> P
 
 
 def _check_divides(
-    path: str, shape: tuple[int, ...], partition: PartitionSpec, mesh: Mesh | AbstractMesh
+    path: str, shape: tuple[int, ...], partition: PartitionSpec, mesh: AnyMesh
 ) -> None:
     if len(partition) > len(shape):
         raise ConfigError(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -92,6 +93,16 @@ def write_rows(tmp_path: Path) -> WriteRows:
         return tmp_path / folder
 
     return write
+
+
+@pytest.fixture
+def bucket(write_rows: WriteRows) -> Iterator[str]:
+    """Twenty rows in three shards at a URL."""
+    memory = fsspec.filesystem("memory")
+    for path in write_rows(range(20)).iterdir():
+        memory.pipe_file(f"/bucket/{path.name}", path.read_bytes())
+    yield "memory://bucket"
+    memory.rm("/bucket", recursive=True)
 
 
 def write_tar(path: Path, members: Sequence[tuple[str, bytes]], format: int) -> None:

@@ -12,8 +12,6 @@ from kmm_jax.data.retries import WAITS, is_passing, patiently
 from kmm_jax.data.sources import open_source
 from kmm_jax.errors import DataError
 
-from .conftest import WriteRows
-
 
 class StoreError(Exception):
     """As file systems have their own, with an HTTP status."""
@@ -79,15 +77,6 @@ def test_a_refusal_is_not_tried_again() -> None:
     with pytest.raises(DataError, match="cannot be read: StoreError: status 403"):
         patiently("gs://b/x.tar", call, sleep=lambda _: None)
     assert next(left) == 1, "one try"
-
-
-@pytest.fixture
-def bucket(write_rows: WriteRows) -> Iterator[str]:
-    memory = fsspec.filesystem("memory")
-    for path in write_rows(range(20)).iterdir():
-        memory.pipe_file(f"/flaky/{path.name}", path.read_bytes())
-    yield "memory://flaky"
-    memory.rm("/flaky", recursive=True)
 
 
 def test_a_set_is_read_whole_from_a_store_that_fails_every_other_time(

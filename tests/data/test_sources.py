@@ -4,7 +4,6 @@ import os
 import random
 import resource
 import tarfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -103,15 +102,6 @@ def test_a_deleted_shard_is_noticed(write_rows: WriteRows) -> None:
     (folder / "train-000.tar").unlink()
     with pytest.raises(DataError, match=r"train-000\.tar: no such file"):
         source.read(0)
-
-
-@pytest.fixture
-def bucket(write_rows: WriteRows) -> Iterator[str]:
-    memory = fsspec.filesystem("memory")
-    for path in write_rows(range(20)).iterdir():
-        memory.pipe_file(f"/bucket/{path.name}", path.read_bytes())
-    yield "memory://bucket"
-    memory.rm("/bucket", recursive=True)
 
 
 def test_a_url_gives_the_same_rows(bucket: str, write_rows: WriteRows) -> None:

@@ -15,11 +15,11 @@ from kmm_jax.inference import load
 from kmm_jax.inference.model import Model
 from kmm_jax.interop import native
 from kmm_jax.models import registry
-from kmm_jax.models.coca.config import small
 from kmm_jax.tasks.coca import CoCaTask
 from kmm_jax.training.evaluators import evaluation_functions
 from kmm_jax.training.sharding import MeshConfig, make_mesh
 from tests.evaluation.conftest import LENGTH, ROWS, SIZE
+from tests.tiny_models import tiny_coca
 
 ZERO_SHOT = ["--classes", "shop_colours", "--label", "color"]
 
@@ -27,16 +27,7 @@ ZERO_SHOT = ["--classes", "shop_colours", "--label", "color"]
 @pytest.fixture(scope="module")
 def model_folder(tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "exported"
-    config = small(
-        image_size=SIZE,
-        patch_size=8,
-        width=32,
-        depth=1,
-        half=1,
-        vocabulary=tokenizer.vocab_size,
-        length=LENGTH,
-        queries=4,
-    )
+    config = tiny_coca(image_size=SIZE, vocabulary=tokenizer.vocab_size, length=LENGTH)
     params = nnx.as_pure(nnx.state(registry.build(config, rngs=nnx.Rngs(0)), nnx.Param))
     native.save(
         folder,

@@ -7,8 +7,8 @@ from flax import nnx
 from kmm_jax.inference.model import Model
 from kmm_jax.interop import native
 from kmm_jax.models import registry
-from kmm_jax.models.coca.config import small
 from kmm_jax.text.tokenizer import Tokenizer
+from tests.tiny_models import tiny_coca
 
 TEXTS = [
     "빨간 체크 셔츠",
@@ -39,16 +39,7 @@ def other_tokenizer(exported):
 @pytest.fixture(scope="session")
 def exported():
     tokenizer = Tokenizer.train(TEXTS * 3, vocab_size=320)
-    config = small(
-        image_size=16,
-        patch_size=8,
-        width=32,
-        depth=1,
-        half=1,
-        vocabulary=tokenizer.vocab_size,
-        length=12,
-        queries=4,
-    )
+    config = tiny_coca(vocabulary=tokenizer.vocab_size, length=12)
     params = nnx.as_pure(nnx.state(registry.build(config, rngs=nnx.Rngs(0)), nnx.Param))
     params = jax.tree.map(lambda x: x * 1.5, nnx.to_pure_dict(params))
     return native.Exported(config=config, params=params, tokenizer=tokenizer, styled=True)

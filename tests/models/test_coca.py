@@ -13,22 +13,13 @@ from kmm_jax.models.coca.config import coca_2b, coca_base, coca_large, small
 from kmm_jax.models.coca.modeling import CoCa
 from kmm_jax.models.coca.token_decoder import TokenDecoder
 from kmm_jax.models.summary import summarise
+from tests.tiny_models import tiny_coca
 
 BATCH, LENGTH, VOCABULARY = 3, 10, 40
 
 
 def tiny(**changes):
-    return small(
-        image_size=16,
-        patch_size=8,
-        width=32,
-        depth=2,
-        half=2,
-        vocabulary=VOCABULARY,
-        length=LENGTH,
-        queries=4,
-        **changes,
-    )
+    return tiny_coca(depth=2, half=2, vocabulary=VOCABULARY, length=LENGTH, **changes)
 
 
 @pytest.fixture(scope="module")

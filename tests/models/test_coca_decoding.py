@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from kmm_jax.models.coca import decoding
-from kmm_jax.models.coca.config import small
 from kmm_jax.models.coca.modeling import CoCa
+from tests.tiny_models import tiny_coca
 
 EOS, NEVER, VOCABULARY, LENGTH = 2, (0, 1, 3, 4, 5, 6), 11, 6
 PROMPT = jnp.asarray([1, 4], jnp.int32)
@@ -18,10 +18,7 @@ PROMPT = jnp.asarray([1, 4], jnp.int32)
 
 @pytest.fixture(scope="module")
 def model():
-    config = small(
-        image_size=16, patch_size=8, width=32, depth=1, half=1, vocabulary=VOCABULARY,
-        length=LENGTH, queries=4,
-    )  # fmt: skip
+    config = tiny_coca(vocabulary=VOCABULARY, length=LENGTH)
     graphdef, state = nnx.split(CoCa(config, rngs=nnx.Rngs(3)))
     # Larger weights than at the start of training, so that captions differ and [EOS] is met.
     return nnx.merge(graphdef, jax.tree.map(lambda x: x * 4, nnx.as_pure(state)))

@@ -9,25 +9,14 @@ import optax
 import pytest
 from flax import nnx
 
-from kmm_jax.models.coca.config import small
 from kmm_jax.tasks.coca import CoCaTask
 from kmm_jax.training.sharding import MeshConfig, make_mesh, param_specs, state_shardings
 from kmm_jax.training.state import create, graph_of
 from kmm_jax.training.update import make_update, place
+from tests.tiny_models import tiny_coca
 
 ROWS, LENGTH = 16, 8
-TASK = CoCaTask(
-    model=small(
-        image_size=16,
-        patch_size=8,
-        width=32,
-        depth=2,
-        half=2,
-        vocabulary=64,
-        length=LENGTH,
-        queries=2,
-    )
-)
+TASK = CoCaTask(model=tiny_coca(depth=2, half=2, vocabulary=64, length=LENGTH, queries=2))
 
 
 def batch():

@@ -9,29 +9,18 @@ import pytest
 from flax import nnx
 
 from kmm_jax.models.clip.config import clip_tiny
-from kmm_jax.models.coca.config import small
 from kmm_jax.tasks.clip import CLIPTask
 from kmm_jax.tasks.coca import CoCaTask
 from kmm_jax.training.accumulation import gradients
 from kmm_jax.training.sharding import MeshConfig, make_mesh
 from kmm_jax.training.state import graph_of
+from tests.tiny_models import tiny_coca
 
 ROWS, LENGTH, VOCABULARY = 24, 8, 50
 
 
 def coca():
-    return CoCaTask(
-        model=small(
-            image_size=16,
-            patch_size=8,
-            width=32,
-            depth=1,
-            half=1,
-            vocabulary=VOCABULARY,
-            length=LENGTH,
-            queries=2,
-        )
-    )
+    return CoCaTask(model=tiny_coca(vocabulary=VOCABULARY, length=LENGTH, queries=2))
 
 
 def clip():
