@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from kmm_jax.models.attention import Attention
+from kmm_jax.models.placement import by_example, gathered
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
 
@@ -160,8 +161,10 @@ class Stack(nnx.Module):
         graphdef, state = nnx.split(self.layers)
 
         def body(x_BTD: Array, parameters: Any) -> tuple[Array, None]:
+            parameters = gathered(parameters, prefix="layers/", dtype=x_BTD.dtype, stacked=True)
             layer = nnx.merge(graphdef, parameters)
-            return layer(x_BTD, context_BSD, causal=causal, mask=mask), None
+            x_BTD = layer(by_example(x_BTD), context_BSD, causal=causal, mask=mask)
+            return by_example(x_BTD), None
 
         return jax.lax.scan(rematerialised(body, self.remat), x_BTD, nnx.as_pure(state))[0]
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from kmm_jax.models import placement
 from kmm_jax.training.sharding import BATCH_AXES
 from kmm_jax.training.task import SplitTask, Task
 
@@ -31,7 +32,9 @@ def gradients(task: Task, graphdef: nnx.GraphDef[Any], mesh: Mesh, *, parts: int
 
 def _whole(task: Task, graphdef: nnx.GraphDef[Any], mesh: Mesh) -> Gradients:
     def loss_of(params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
-        return task.loss(nnx.merge(graphdef, params), batch, key, mesh)
+        with placement.over(mesh, task.sharding_rules):
+            module = nnx.merge(graphdef, placement.gathered(params))
+            return task.loss(module, batch, key, mesh)
 
     def gradients_of(params: Any, batch: Batch, key: jax.Array) -> Any:
         (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params, batch, key)
@@ -50,8 +53,9 @@ def _two_passes(task: SplitTask, graphdef: nnx.GraphDef[Any], mesh: Mesh, parts:
 
     def per_example(params: Any, part: Any, key: jax.Array) -> tuple[Any, Any]:
         number, rows = part
-        module = nnx.merge(graphdef, params)
-        return task.per_example(module, rows, jax.random.fold_in(key, number))
+        with placement.over(mesh, task.sharding_rules):
+            module = nnx.merge(graphdef, placement.gathered(params))
+            return task.per_example(module, rows, jax.random.fold_in(key, number))
 
     def over_batch(params: Any, vectors_Pn: Any, sums: Any) -> tuple[jax.Array, dict[str, Any]]:
         vectors_N = jax.tree.map(lambda x: _join(x, mesh), vectors_Pn)

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from kmm_jax.models import placement
 from kmm_jax.training.sharding import batch_sharding
 from kmm_jax.training.task import Task
 
@@ -64,7 +65,8 @@ def evaluation_functions(
 
     def callable_(function: Callable[..., Any]) -> Callable[[Any, Mapping[str, Any]], Any]:
         def pure(params: Any, batch: Any) -> Any:
-            return function(nnx.merge(graphdef, params), batch)
+            with placement.over(mesh, task.sharding_rules):
+                return function(nnx.merge(graphdef, placement.gathered(params)), batch)
 
         jitted = jax.jit(pure, out_shardings=replicated)
 

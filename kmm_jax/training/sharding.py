@@ -14,13 +14,13 @@ import optax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from kmm_jax.errors import ConfigError, nearest
+from kmm_jax.models.placement import BATCH_AXES
 from kmm_jax.training import device_order
 from kmm_jax.training.state import TrainState
 
 Rules = Sequence[tuple[str, PartitionSpec | Literal["fsdp"]]]
 
 AXES = ("data", "fsdp", "tensor")
-BATCH_AXES = ("data", "fsdp")
 
 # Shapes and shares can be worked out over devices that are not there.
 AnyMesh = Mesh | AbstractMesh

@@ -51,7 +51,7 @@ class CheckedTask(Protocol):
 
 
 @runtime_checkable
-class SplitTask(Protocol):
+class SplitTask(Task, Protocol):
     """A task whose loss compares the examples of a batch, in two stages.
 
     With ``accumulate``, the first runs part by part and the second over the whole batch, so that
