@@ -75,6 +75,18 @@ def test_text_vector_ignores_padding_but_sees_every_token(model, batch):
     np.testing.assert_allclose(other.encode_text(ids)[0], vectors, atol=1e-6)
 
 
+def test_cls_behind_its_text_equals_cls_at_the_end_with_padding_masked(model, batch):
+    _, ids = batch
+    cls = jnp.full((BATCH, 1), model.text.config.cls_id, ids.dtype)
+    longer = jnp.concatenate([ids, cls], axis=1)
+    visible = (longer != model.text.config.pad_id)[:, None, None, :]
+    states = model.text.unimodal(model.text.embedding(longer), causal=True, mask=visible)
+    vector, found = model.text.encode(ids)
+    np.testing.assert_allclose(vector, model.text.cls_norm(states[:, -1]), atol=1e-5)
+    text = np.asarray(ids != model.text.config.pad_id)
+    np.testing.assert_allclose(found[text], states[:, :-1][text], atol=1e-5)
+
+
 def test_logits_depend_on_the_image_and_only_on_earlier_tokens(model, batch):
     image, ids = batch
     _, _, logits = model(image, ids)

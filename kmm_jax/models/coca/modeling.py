@@ -95,9 +95,12 @@ class TextDecoder(nnx.Module):
     def encode(
         self, ids_BT: Int[Array, "B T"]
     ) -> tuple[Float[Array, "B D"], Float[Array, "B T D"]]:
-        """The unimodal half: the vector at ``[CLS]``, appended last, and the text's states.
+        """The unimodal half: the vector at ``[CLS]``, and the text's states.
 
-        Attention is causal, so no text position sees ``[CLS]``, and ``[CLS]`` sees all but padding.
+        ``[CLS]`` stands right behind its text, before the padding, with the position embedding of
+        the last place. Attention is causal, so ``[CLS]`` sees its text and no padding, the text
+        does not see ``[CLS]``, and no mask is needed, which cuDNN would take as a bias and work out
+        a gradient for. States at padding mean nothing, and no text position attends to them.
         """
         batch, length = ids_BT.shape
         if length != self.config.length:
@@ -105,12 +108,12 @@ class TextDecoder(nnx.Module):
                 f"texts of {length} tokens given to a model of text.length={self.config.length}"
             )
         cls_B1 = jnp.full((batch, 1), self.config.cls_id, ids_BT.dtype)
-        ids_BT = jnp.concatenate([ids_BT, cls_B1], axis=1)
-        visible_BS = ids_BT != self.config.pad_id
-        x_BTD = self.unimodal(
-            self.embedding(ids_BT), causal=True, mask=visible_BS[:, None, None, :]
-        )
-        return self.cls_norm(x_BTD[:, -1]), x_BTD[:, :-1]
+        x_BTD = self.embedding(jnp.concatenate([ids_BT, cls_B1], axis=1))
+        end_B11 = jnp.sum(ids_BT != self.config.pad_id, axis=1)[:, None, None]
+        behind_BT1 = jnp.arange(length + 1)[:, None] == end_B11
+        x_BTD = self.unimodal(jnp.where(behind_BT1, x_BTD[:, -1:], x_BTD), causal=True)
+        cls_B1D = jnp.take_along_axis(x_BTD, end_B11, axis=1)
+        return self.cls_norm(cls_B1D[:, 0]), x_BTD[:, :-1]
 
     def decode(
         self, states_BTD: Float[Array, "B T D"], image_BQD: Float[Array, "B Q D"]
