@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import re
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from kmm_jax.errors import DataError
 
@@ -19,7 +20,13 @@ _T = TypeVar("_T")
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _PASSING_STATUS = (408, 429)  # and all of 500 and above
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-_PASSING_NAME = re.compile(r"Timeout|Connection|Disconnected|Unavailable|SlowDown|Throttl")
+# A disk that is full or only readable stays so, and a file too short for what is asked of it.
+_FINAL_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EINVAL)
+_PASSING_NAME = re.compile(
+    r"Timeout|Connection|Disconnected|Unavailable|SlowDown|Throttl|Transport"
+)
+# How TensorStore and JAX's coordination service say it, in errors of no class of their own.
+_PASSING_WORD = re.compile(r"\b(UNAVAILABLE|DEADLINE_EXCEEDED)\b")
 _QUIET_SECONDS = 10.0
 
 
@@ -28,14 +35,17 @@ def is_passing(error: BaseException) -> bool:
 
     Errors of the network and of an overloaded store may; a missing file, a refusal or an error of
     our own will not. Each fsspec file system has classes of its own: their HTTP status tells, or
-    their name.
+    their name. The one place that knows: shards, runs and checkpoints all ask here.
     """
     status = getattr(error, "status", None) or getattr(error, "code", None)
     if isinstance(status, int):
         return status >= 500 or status in _PASSING_STATUS
     if isinstance(error, _FINAL):
         return False
-    return isinstance(error, OSError | EOFError) or bool(_PASSING_NAME.search(type(error).__name__))
+    if isinstance(error, OSError | EOFError):
+        refused = str(error).startswith("Forbidden")  # gcsfs, for a status of 403
+        return not refused and getattr(error, "errno", None) not in _FINAL_NUMBERS
+    return bool(_PASSING_NAME.search(type(error).__name__) or _PASSING_WORD.search(str(error)))
 
 
 class _Teller:
@@ -58,9 +68,16 @@ _TELLER = _Teller()
 
 
 def patiently(
-    url: str, call: Callable[[], _T], *, sleep: Callable[[float], None] | None = None
+    url: str,
+    call: Callable[[], _T],
+    *,
+    doing: Literal["read", "written"] = "read",
+    sleep: Callable[[float], None] | None = None,
 ) -> _T:
     """What ``call`` returns, called again after each passing error.
+
+    Args:
+        doing: what is done with ``url``, for the message.
 
     Raises:
         DataError: the file is not there or is refused; said with the URL.
@@ -70,12 +87,12 @@ def patiently(
     for tries, wait in enumerate((*WAITS, None), start=1):
         try:
             return call()
-        except FileNotFoundError as error:
-            raise DataError(f"{url}: no such file") from error
         except Exception as error:
+            if isinstance(error, FileNotFoundError) and doing == "read":
+                raise DataError(f"{url}: no such file") from error
             seen = f"{type(error).__name__}: {error}"
             if not is_passing(error):
-                raise DataError(f"{url}: cannot be read: {seen}") from error
+                raise DataError(f"{url}: cannot be {doing}: {seen}") from error
             if wait is None:
                 raise ConnectionError(
                     f"{url}: out of reach after {tries} tries in {sum(WAITS):.0f} seconds: {seen}"

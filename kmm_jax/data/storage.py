@@ -37,7 +37,9 @@ def file_system(url: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise DataError(f"{url}: cannot be opened: {error}") from error
+        extra = {"gs": "gcs", "gcs": "gcs", "s3": "s3"}.get(url.partition("://")[0])
+        how = f"; install it with: pip install 'kmm-jax[{extra}]'" if extra else ""
+        raise DataError(f"{url}: cannot be opened: {error}{how}") from error
 
 
 def stamp(path: str) -> tuple[int, int]:
