@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.export_checkpoint", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("run", type=Path, help="a run directory")
+    parser.add_argument("run", help="a run directory, or its URL")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--step", type=int, help="the checkpoint; its newest whole one by default")
     arguments = parser.parse_args(argv)

@@ -22,7 +22,9 @@ def add(commands: Any) -> None:
     command = commands.add_parser(
         "evaluate", help="score a model: zero-shot classes, image-text retrieval, captions"
     )
-    command.add_argument("model", metavar="MODEL", help="a run directory or an exported model")
+    command.add_argument(
+        "model", metavar="MODEL", help="a run directory or an exported model; or its URL"
+    )
     command.add_argument("source", metavar="SOURCE", help="shards, folder+tsv:... or tfds:...")
     command.add_argument(
         "--tasks",

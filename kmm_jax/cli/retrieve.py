@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kmm_jax.data.storage import is_url
 from kmm_jax.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def add(commands: Any) -> None:
         description="Embed every row of a source. Run again, it goes on after the parts that are "
         "whole.",
     )
-    embed.add_argument("model", metavar="MODEL", help="a run or an exported model")
+    embed.add_argument("model", metavar="MODEL", help="a run or an exported model; or its URL")
     embed.add_argument("source", metavar="SOURCE", help="shards, folder+tsv:... or tfds:name/split")
     embed.add_argument("--output", type=Path, required=True, metavar="DIR")
     embed.add_argument("--kind", choices=("image", "text"), default="image")
@@ -113,7 +114,9 @@ def _embed(arguments: argparse.Namespace) -> int:
         part_rows=arguments.part_rows,
         max_bad_share=arguments.max_bad_share,
         source_url=url,
-        model_path=str(Path(arguments.model).resolve()),
+        model_path=arguments.model
+        if is_url(arguments.model)
+        else str(Path(arguments.model).resolve()),
         progress=progress,
         process_index=process_index,
         process_count=process_count,
@@ -225,7 +228,7 @@ def _model_path(index: Index, given: str | None) -> str:
     if given:
         return given
     noted = index.metadata.get("model_path")
-    if not noted or not Path(noted).exists():
+    if not noted or not (is_url(noted) or Path(noted).exists()):
         raise UserError(
             f"the model that {index.folder} was built with "
             + (f"is no longer at {noted}" if noted else "was not noted")

@@ -17,6 +17,7 @@ from kmm_jax.models import registry
 from kmm_jax.models.registry import ModelConfig
 from kmm_jax.models.vision import resize_positions
 from kmm_jax.text.tokenizer import FILE_NAME, Tokenizer
+from kmm_jax.training.run_place import location
 
 _POSITIONS = "vision.positions"
 _SHOWN = 5
@@ -44,7 +45,7 @@ def initial_params(
         ConfigError: other parameters than ``config`` has; the differences are listed. Or another
             tokenizer, to whose ids the token embeddings would not belong.
     """
-    path = Path(path)
+    path = location(path)
     exported = read(path)
     if tokenizer is not None:
         _check_tokenizer(path, exported.tokenizer, Path(tokenizer))
@@ -78,10 +79,11 @@ def initial_params(
     return unflatten(given)
 
 
-def _check_tokenizer(path: Path, before: Tokenizer, folder: Path) -> None:
+def _check_tokenizer(path: Path | str, before: Tokenizer, folder: Path) -> None:
     now = Tokenizer.load(folder)
     if now.fingerprint != before.fingerprint:
-        own = path if (path / FILE_NAME).is_file() else path / "tokenizer"
+        exported = isinstance(path, Path) and (path / FILE_NAME).is_file()
+        own = path if exported else f"{path}/tokenizer"
         raise ConfigError(
             f"{path} was trained with the tokenizer {own} ({_short(before)}), and this run names "
             f"{folder} ({_short(now)}): the same ids mean other pieces of text, so that its token "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -15,13 +16,16 @@ from kmm_jax.interop import native
 from kmm_jax.interop.native import Exported
 from kmm_jax.models import registry
 from kmm_jax.text.tokenizer import Tokenizer
-from kmm_jax.training import dump, run_directory
+from kmm_jax.training import dump, run_directory, store
 from kmm_jax.training.checkpoint import restore_params
+from kmm_jax.training.run_place import location
+
+_EXPORTED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
 def load_model(path: str | os.PathLike[str], *, step: int | None = None) -> Model:
     """See ``kmm_jax.load``."""
-    path = Path(path)
+    path = location(path)
     exported = read(path, step=step)
     return Model(
         exported.config,
@@ -42,18 +46,34 @@ def read(path: str | os.PathLike[str], *, step: int | None = None) -> Exported:
     Raises:
         DataError: neither is there, or it is damaged.
         ConfigError: the model's configuration is of another version or no model of this library.
+        ConnectionError: the URL stays out of reach.
     """
-    path = Path(path)
-    if (path / "model.safetensors").exists() or not (path / "checkpoints").is_dir():
+    path = location(path)
+    if isinstance(path, Path):
+        trained = (path / "checkpoints").is_dir() and not (path / "model.safetensors").exists()
+        return _read(path, path, trained=trained, step=step)
+    names = [name for name, _ in store.listing(path)]
+    if "config.json" not in names:
+        raise DataError(f"{path} holds neither a run nor an exported model: no config.json")
+    trained = "checkpoints" in names and "model.safetensors" not in names
+    with tempfile.TemporaryDirectory(prefix="kmm_jax-") as folder:
+        wanted = ("config.json",) if trained else _EXPORTED
+        store.fetch(path, Path(folder), wanted.__contains__)
+        return _read(path, Path(folder), trained=trained, step=step)
+
+
+def _read(path: Path | str, folder: Path, *, trained: bool, step: int | None) -> Exported:
+    """What is at ``path``; its files but for checkpoints are in ``folder``."""
+    if not trained:
         if step is not None:
             raise DataError(f"{path} is an exported model, which has no steps to choose from")
-        return native.load(path)
-    config, styled = _trained(path)
+        return native.load(folder)
+    config, styled = _trained(folder)
     params, found = restore_params(path, _abstract(config), step=step)
     return Exported(
         config=config,
         params=jax.device_get(params),
-        tokenizer=Tokenizer.load(path / "tokenizer"),
+        tokenizer=Tokenizer.load(folder / "tokenizer"),
         styled=styled,
         step=found,
     )

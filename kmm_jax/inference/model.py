@@ -52,7 +52,7 @@ class Model:
         *,
         styled: bool,
         hash: str,
-        path: Path,
+        path: Path | str,
         step: int | None = None,
     ):
         self.config = config

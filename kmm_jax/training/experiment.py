@@ -11,6 +11,7 @@ from kmm_jax.training import duration
 from kmm_jax.training.checkpoint_config import CheckpointConfig
 from kmm_jax.training.optimizer import Adafactor, AdamW
 from kmm_jax.training.sharding import MeshConfig
+from kmm_jax.training.trackers import MLflow, WandB
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Experiment:
         evaluators: objects with ``name``, ``every`` (a duration) and
             ``run(functions, params) -> Iterator[(name, value)]``.
         log_every: duration between two records of metrics.
+        trackers: told every record, besides ``metrics.jsonl`` and TensorBoard.
         stall_seconds: a wait for a batch or for the devices that takes longer ends the process,
             with the stack of every thread (``training.watchdog``); None waits for ever.
         profile: first and last step of a trace for the profiler, kept under ``profile/``.
@@ -51,6 +53,7 @@ class Experiment:
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     evaluators: tuple[Any, ...] = ()
     log_every: str = "10 steps"
+    trackers: tuple[WandB | MLflow, ...] = ()
     stall_seconds: float | None = 1800.0
     profile: tuple[int, int] | None = None
 
@@ -75,3 +78,7 @@ class Experiment:
         names = [evaluator.name for evaluator in self.evaluators]
         if len(set(names)) < len(names):
             raise ConfigError(f"two evaluators have the same name: {', '.join(sorted(names))}")
+        if len(set(self.trackers)) < len(self.trackers):
+            raise ConfigError(
+                f"the same tracker is given twice: {', '.join(map(str, self.trackers))}"
+            )

@@ -20,8 +20,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kmm_jax.errors import ConfigError, UserError, nearest
-from kmm_jax.training import checkpoint, duration, hardware, run_directory
+from kmm_jax.training import checkpoint, duration, run_directory
 from kmm_jax.training import setup as setups
+from kmm_jax.training.background import open_trackers
 from kmm_jax.training.batch_loader import BatchLoader, open_loader
 from kmm_jax.training.checkpoint import Checkpoints
 from kmm_jax.training.compile_cache import use_compile_cache
@@ -30,7 +31,9 @@ from kmm_jax.training.experiment import Experiment
 from kmm_jax.training.interrupts import Interrupted, Interrupts, interrupts
 from kmm_jax.training.metrics import MetricsLog
 from kmm_jax.training.progress import Meter, Progress
+from kmm_jax.training.run_place import RunPlace
 from kmm_jax.training.setup import Setup
+from kmm_jax.training.speed import Speed
 from kmm_jax.training.state import TrainState
 from kmm_jax.training.time_spent import TimeSpent
 from kmm_jax.training.update import StepMetrics, make_update, place
@@ -54,7 +57,7 @@ class Result:
         state: the parameters and the rest, on the devices.
     """
 
-    run_dir: Path
+    run_dir: Path | str
     step: int
     end: End
     metrics: dict[str, float]
@@ -74,6 +77,7 @@ def train(
     SIGTERM and SIGINT end it in order: it saves and returns.
 
     Args:
+        run_dir: a local folder, or a URL such as ``gs://bucket/run``.
         loader: batches from elsewhere than ``experiment.data``.
         initial: gives the parameters to begin from, nested dicts of arrays; called only where there
             is no checkpoint. Fresh ones by default.
@@ -84,34 +88,33 @@ def train(
         DataError: unusable data, or a run directory that holds something else.
         NotFiniteError: the loss became NaN or infinite; the checkpoints before stay.
     """
-    run_dir = Path(run_dir)
     use_compile_cache()
     mesh = setups.prepare_mesh(experiment)
-    tokenizer = run_directory.check(experiment, run_dir)
+    where = RunPlace(run_dir)
+    tokenizer = run_directory.check(experiment, where)
     vocabulary = None
     if loader is None:
-        loader, vocabulary = open_loader(experiment, run_dir, tokenizer)
+        loader, vocabulary = open_loader(experiment, where.folder, tokenizer)
     setup = setups.prepare(
         experiment, mesh, examples_per_epoch=loader.examples, vocabulary=vocabulary
     )
-    begin = initial() if initial is not None and not checkpoint.saved_steps(run_dir) else None
-    run_directory.write(experiment, run_dir, tokenizer)
+    begin = initial() if initial is not None and not checkpoint.saved_steps(where.root) else None
+    run_directory.write(experiment, where, tokenizer)
     last = min(setup.total_steps, stop_after or setup.total_steps)
-    state = checkpoint.restore(run_dir, setup.abstract)
+    state = checkpoint.restore(where.root, setup.abstract)
     if state is None:
         state = setups.fresh_state(experiment, setup)
         if begin is not None:
             state = setups.begun_from(begin, state, setup)
     with contextlib.ExitStack() as stack:
         flag = stack.enter_context(interrupts())
-        run = _Run(
-            experiment, setup, mesh, run_dir, loader, flag, step=int(state.step), stack=stack
-        )
+        stack.enter_context(where.published())
+        run = _Run(experiment, setup, mesh, where, loader, flag, step=int(state.step), stack=stack)
         step, state = run.train(state, last=last)
     end: End = "finished" if step >= setup.total_steps else "stop_after"
     if run.stopped:
         end = flag.received or "SIGTERM"  # perhaps another process received it
-    return Result(run_dir=run_dir, step=step, end=end, metrics=run.latest, state=state)
+    return Result(run_dir=where.root, step=step, end=end, metrics=run.latest, state=state)
 
 
 class _Run:
@@ -122,32 +125,34 @@ class _Run:
         experiment: Experiment,
         setup: Setup,
         mesh: Mesh,
-        run_dir: Path,
+        where: RunPlace,
         loader: BatchLoader,
         flag: Interrupts,
         *,
         step: int,
         stack: contextlib.ExitStack,
     ) -> None:
-        self.experiment, self.setup, self.mesh, self.run_dir = experiment, setup, mesh, run_dir
+        self.experiment, self.setup, self.mesh, self.where = experiment, setup, mesh, where
         self.loader, self.flag, self.start = loader, flag, step
         self.latest: dict[str, float] = {}
         self.meter = Meter()
-        self.time = TimeSpent(run_dir, keep=jax.process_index() == 0)
+        self.time = TimeSpent(where.folder, keep=jax.process_index() == 0, step=step)
+        self.speed = Speed(experiment, setup, self.meter, self.time, tell=self._note)
         self.update: Any = None
         self.stopped = self.tracing = False
         stack.callback(self._end_trace)
-        report = run_dir / f"stacks-of-process-{jax.process_index()}.txt"
+        report = where.folder / f"stacks-of-process-{jax.process_index()}.txt"
         self.watchdog = Watchdog(experiment.stall_seconds, report)
         stack.callback(self.watchdog.close)
         self.progress = Progress(experiment.name, setup.total_steps)
         stack.callback(self.progress.close)
         self.log: MetricsLog | None = None
         if jax.process_index() == 0:
-            self.log = MetricsLog(run_dir, step=step)
-            stack.callback(self.log.close)
+            trackers = open_trackers(experiment, where.folder)
+            self.log = log = MetricsLog(where.folder, step=step, trackers=trackers)
+            stack.push(lambda error, *_: log.close(failed=error is not None))
             self.latest |= self.log.latest
-        self.checkpoints = Checkpoints(run_dir, experiment.checkpoint)
+        self.checkpoints = Checkpoints(where.root, experiment.checkpoint, before=where.publish)
         stack.callback(self.checkpoints.close)
         self.functions = evaluation_functions(
             experiment.task, setup.graphdef, mesh, flag.leave_evaluation
@@ -155,13 +160,12 @@ class _Run:
         self.log_every = self._steps(experiment.log_every)
         self.save_every = self._steps(experiment.checkpoint.every)
         self.evaluate_every = {e.name: self._steps(e.every) for e in experiment.evaluators}
-        self.peak = hardware.peak_flops(mesh.devices.flat[0])
 
     def train(self, state: TrainState, *, last: int) -> tuple[int, TrainState]:
         """Steps up to ``last``, or to an interruption; the state there is saved."""
         step, pending = self.start, None
         if step > 0:
-            self._note(f"goes on from the checkpoint of step {step}")
+            self._note(f"goes on from the checkpoint of step {step}{self.speed.left(step)}")
             with self.time.spend("evaluate"):  # what an interruption left out
                 self.stopped = self._evaluate(step, state)
         if step >= last or self.stopped:
@@ -181,12 +185,16 @@ class _Run:
                     with self.time.spend("compile"):
                         self._compile(state, batch)
                 self._profile(step)
-                state, metrics = self.update(state, batch)
                 step += 1
+                with self.meter.devices():  # dispatching waits where their queue is full
+                    if self._recorded(step):
+                        self.speed.send()
+                    state, metrics = self.update(state, batch)
                 if pending is not None:
                     self._record(*pending)
                 pending = (step, metrics, rows)
-                self.stopped = self.flag.agreed(step)
+                with self.meter.devices():
+                    self.stopped = self.flag.agreed(step)
                 if self.stopped or step == last or self._due(step):
                     self._record(*pending)
                     pending = None
@@ -232,31 +240,28 @@ class _Run:
 
     def _record(self, step: int, metrics: StepMetrics, rows: Mapping[str, np.ndarray]) -> None:
         self.watchdog.begin(f"the devices to finish step {step}")
-        values = metrics.fetch()
+        with self.meter.devices():
+            values = metrics.fetch()
         self.watchdog.end()
         self.meter.done(self.experiment.global_batch_size)
         if not math.isfinite(values["loss"]) or not math.isfinite(values["gradient_norm"]):
             raise self._not_finite(step, values, rows)
-        if step % self.log_every and step != self.setup.total_steps:
+        if not self._recorded(step):
             return
         values["examples"] = step * self.experiment.global_batch_size
-        values |= self._speed() | self.loader.bad_rows.metrics()
+        self.watchdog.begin(f"the other processes at step {step}")
+        speed, by_process = self.speed.read(step)
+        self.watchdog.end()
+        values |= speed | self.loader.bad_rows.metrics()
         self.latest |= values
         if self.log is not None:
-            self.log.write(step, values)
+            self.log.write(step, values, by_process=by_process)
         if jax.process_index() == 0:
             self.progress.update(step, values)
 
-    def _speed(self) -> dict[str, float]:
-        rates = self.meter.read() | {"speed/goodput": self.time.goodput}
-        if self.peak is not None:
-            rates["speed/mfu"] = hardware.mfu(
-                rates["speed/examples_per_second"],
-                self.experiment.task.flops_per_example(),
-                self.mesh.size,
-                self.peak,
-            )
-        return rates
+    def _recorded(self, step: int) -> bool:
+        """Whether there is a record of the step; the same in every process."""
+        return step % self.log_every == 0 or step == self.setup.total_steps
 
     def _evaluate(self, step: int, state: TrainState) -> bool:
         """Run the evaluators due and not yet done at this step; True if a signal cut them short."""
@@ -299,6 +304,7 @@ class _Run:
             )
         if self.log is not None:
             self.log.sync()
+        self.time.save()
         self.checkpoints.save(step, state, self.latest)
 
     def _due(self, step: int) -> bool:
@@ -312,7 +318,7 @@ class _Run:
         if self.experiment.profile is not None and jax.process_index() == 0:
             first, end = self.experiment.profile
             if step == first:
-                jax.profiler.start_trace(self.run_dir / "profile")
+                jax.profiler.start_trace(self.where.folder / "profile")
                 self.tracing = True
             elif step == end:
                 self._end_trace()
@@ -335,7 +341,7 @@ class _Run:
         if "row" in rows:
             which += f", rows {np.asarray(rows['row']).tolist()}"
         self.checkpoints.wait()
-        saved = checkpoint.saved_steps(self.run_dir)
+        saved = checkpoint.saved_steps(self.where.root)
         kept = f"the checkpoint of step {saved[0]} is kept" if saved else "nothing was saved"
         return NotFiniteError(
             f"step {step} is not finite ({shown}); its batch is number {step - 1}: {which}. "

@@ -1,18 +1,38 @@
-"""How fast training goes and how long it will take: numbers for the log, a line for people."""
+"""How fast training goes: numbers for the log, a line for people."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TextIO
 
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_REWRITES = 0.25
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """Where one process's time went, in seconds a step.
+
+    Attributes:
+        step: all of it; about the same in every process, because each step waits for all.
+        host: what was not spent waiting for the devices: for data, and in Python.
+        data: the part of ``host`` in which no batch was ready.
+    """
+
+    step: float
+    host: float
+    data: float
+
+
 class Meter:
-    """Examples per second and the share of time spent waiting for data, between two readings."""
+    """Examples per second and what this process waited for.
+
+    It is read in two ways that do not touch each other, each since it was read that way before.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -20,17 +40,46 @@ class Meter:
 
     def restart(self) -> None:
         """Begin anew; called after compiling, saving and evaluating, which are no training."""
+        self._restart_rates()
+        self._restart_steps()
+
+    def _restart_rates(self) -> None:
         self._start = self._clock()
-        self._examples = 0
-        self._waited = 0.0
+        self._examples, self._waited = 0, 0.0
+
+    def _restart_steps(self) -> None:
+        self._steps_start = self._clock()
+        self._steps, self._steps_data, self._steps_devices = 0, 0.0, 0.0
 
     def waited(self, seconds: float) -> None:
-        """The loop stood still for that long because no batch was ready."""
+        """The loop stood still for that long until the next batch was ready."""
         self._waited += seconds
+        self._steps += 1
+        self._steps_data += seconds
+
+    @contextlib.contextmanager
+    def devices(self) -> Iterator[None]:
+        """What happens inside waits for the devices, and so perhaps for other processes."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self._steps_devices += self._clock() - began
 
     def done(self, examples: int) -> None:
         """The devices have finished a step of that many examples."""
         self._examples += examples
+
+    def step_time(self) -> StepTime:
+        """The mean over the batches there were; begins anew."""
+        seconds, steps = self._clock() - self._steps_start, max(self._steps, 1)
+        time = StepTime(
+            step=seconds / steps,
+            host=max(seconds - self._steps_devices, 0.0) / steps,
+            data=self._steps_data / steps,
+        )
+        self._restart_steps()
+        return time
 
     def read(self) -> dict[str, float]:
         """``speed/examples_per_second`` and ``speed/data_wait`` (0 to 1); begins anew."""
@@ -39,7 +88,7 @@ class Meter:
             "speed/examples_per_second": self._examples / seconds,
             "speed/data_wait": min(self._waited / seconds, 1.0),
         }
-        self.restart()
+        self._restart_rates()
         return rates
 
 
@@ -61,12 +110,10 @@ class Progress:
         self._clock = clock
         self._shown_at = float("-inf")
         self._open_line = False
-        self._first: tuple[float, int] | None = None
 
     def update(self, step: int, values: Mapping[str, float]) -> None:
         """Show the step's ``loss`` and ``speed/...``, if it is time for it; always at the end."""
         now = self._clock()
-        self._first = self._first or (now, step)
         pause = _SECONDS_BETWEEN_REWRITES if self._terminal else _SECONDS_BETWEEN_LINES
         if now - self._shown_at < pause and step < self._total:
             return
@@ -89,11 +136,8 @@ class Progress:
             parts.append(f"MFU {values['speed/mfu']:.1%}")
         if "speed/data_wait" in values:
             parts.append(f"data {values['speed/data_wait']:.0%}")
-        if self._first is not None and step > self._first[1]:
-            # By the clock, so that saving and evaluating count.
-            began, at = self._first
-            left = (self._clock() - began) / (step - at) * (self._total - step)
-            parts.append(f"{_hours(left)} left")
+        if "speed/eta_seconds" in values:
+            parts.append(f"{hours(values['speed/eta_seconds'])} left")
         return " | ".join(parts)
 
     def note(self, text: str) -> None:
@@ -112,7 +156,7 @@ class Progress:
             self._open_line = False
 
 
-def _hours(seconds: float) -> str:
+def hours(seconds: float) -> str:
+    """``H:MM:SS``."""
     minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -15,18 +15,19 @@ from kmm_jax.files import atomic_directory, write_json
 from kmm_jax.training import dump
 from kmm_jax.training.checkpoint import saved_steps
 from kmm_jax.training.experiment import Experiment
+from kmm_jax.training.run_place import RunPlace
 
 FORMAT = "kmm_jax run 1"
 
 # What may differ when a run is continued: it changes how long, where and how observed, not what.
 _FREE = re.compile(
     r"(name|duration|log_every|stall_seconds|tokenizer|data\.threads|data\.max_bad_share)"
-    r"|(mesh|checkpoint|evaluators|profile)(\..*)?"
+    r"|(mesh|checkpoint|evaluators|profile|trackers)(\..*)?"
 )
 _SHOWN = 8
 
 
-def check(experiment: Experiment, run_dir: Path) -> Path | None:
+def check(experiment: Experiment, where: RunPlace) -> Path | None:
     """Whether the experiment may train here, and where its tokenizer is; writes nothing.
 
     A run without a checkpoint has nothing to lose: any configuration may take its place.
@@ -35,15 +36,15 @@ def check(experiment: Experiment, run_dir: Path) -> Path | None:
         ConfigError: the run there has another configuration or tokenizer; names the differences.
         DataError: it is no run directory, or the tokenizer is missing.
     """
-    config = run_dir / "config.json"
-    if not config.exists() and run_dir.exists() and (not run_dir.is_dir() or _foreign(run_dir)):
+    root, run_dir = where.root, where.folder
+    if not (run_dir / "config.json").exists() and (run_dir.is_file() or _foreign(where.names())):
         raise DataError(
-            f"{run_dir} exists and holds something else than a run; choose a new --run-dir"
+            f"{root} exists and holds something else than a run; choose a new --run-dir"
         )
-    started = bool(saved_steps(run_dir))
+    started = bool(saved_steps(root))
     if started:
         before = _with_defaults(read_config(run_dir)["experiment"])
-        _check_same(dump.to_json(experiment), before, run_dir)
+        _check_same(dump.to_json(experiment), before, root)
     if experiment.tokenizer is None:
         return None
     source = _tokenizer_file(Path(experiment.tokenizer))
@@ -57,24 +58,31 @@ def check(experiment: Experiment, run_dir: Path) -> Path | None:
         return source
     if source.is_file() and source.read_bytes() != copy.read_bytes():
         raise ConfigError(
-            f"{run_dir} was trained with another tokenizer than {source}; its ids mean other "
+            f"{root} was trained with another tokenizer than {source}; its ids mean other "
             "texts. Choose another --run-dir, or name the run's own tokenizer."
         )
     return copy
 
 
-def write(experiment: Experiment, run_dir: Path, tokenizer: Path | None) -> None:
-    """Write ``config.json`` and the copy of the tokenizer; one process does, all wait for it."""
+def write(experiment: Experiment, where: RunPlace, tokenizer: Path | None) -> None:
+    """Write ``config.json`` and the copy of the tokenizer; one process does, all wait for it.
+
+    Raises:
+        ConfigError: another process does not see them.
+        DataError: the run's URL cannot be written.
+    """
     if jax.process_index() == 0:
-        copy = run_dir / "tokenizer"
+        copy = where.folder / "tokenizer"
         if tokenizer is not None and tokenizer.parent != copy:
             _copy_tokenizer(tokenizer, copy)
         values = {"format": FORMAT, "experiment": dump.to_json(experiment)}
-        write_json(run_dir / "config.json", values)
+        write_json(where.folder / "config.json", values)
+        where.publish()
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices("run directory")
+        where.check_shared()
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
@@ -103,7 +111,7 @@ def _with_defaults(experiment: Any) -> Any:
         return experiment
 
 
-def _check_same(new: Any, old: Any, run_dir: Path) -> None:
+def _check_same(new: Any, old: Any, run_dir: Path | str) -> None:
     now, before = dump.leaves(new), dump.leaves(old)
     missing = "(not there)"
     different = [
@@ -121,10 +129,10 @@ def _check_same(new: Any, old: Any, run_dir: Path) -> None:
         )
 
 
-def _foreign(run_dir: Path) -> bool:
+def _foreign(names: list[str]) -> bool:
     """Whether there is anything that a run does not leave when it is killed at its start."""
     left = ("tokenizer", ".tokenizer.", "checkpoints", "bad_rows.jsonl", ".config.json.")
-    return any(not path.name.startswith(left) for path in run_dir.iterdir())
+    return any(not name.startswith(left) for name in names)
 
 
 def _tokenizer_file(path: Path) -> Path:

@@ -87,6 +87,8 @@ def prepare(
     for evaluator in experiment.evaluators:
         if isinstance(evaluator, CheckedEvaluator):
             evaluator.check()
+    for tracker in experiment.trackers:
+        tracker.check()
     scale = Scale(
         global_batch_size=experiment.global_batch_size, examples_per_epoch=examples_per_epoch
     )
@@ -102,27 +104,46 @@ def prepare(
     abstract = jax.eval_shape(
         lambda: create(task, transformation, experiment.seed, averaged=experiment.ema is not None)
     )
+    return Setup(
+        scale=scale,
+        total_steps=total,
+        graphdef=graphdef,
+        optimizer=transformation,
+        learning_rate=optimizer.learning_rate(experiment.optimizer, scale),
+        **_placed(experiment, abstract, transformation, mesh),
+    )
+
+
+def over_another_mesh(experiment: Experiment, setup: Setup, mesh: AnyMesh) -> Setup:
+    """The same run over another mesh.
+
+    Raises:
+        ConfigError: a parameter does not divide over it.
+    """
+    placed = _placed(experiment, setup.abstract, setup.optimizer, mesh)
+    return dataclasses.replace(setup, **placed)
+
+
+def _placed(
+    experiment: Experiment,
+    abstract: TrainState,
+    transformation: optax.GradientTransformation,
+    mesh: AnyMesh,
+) -> dict[str, Any]:
+    """The fields of ``Setup`` that follow from the mesh."""
     specs = sharding.param_specs(
         abstract.params,
-        task.sharding_rules,
+        experiment.task.sharding_rules,
         mesh,
         fsdp_min_size=experiment.mesh.fsdp_min_size,
     )
     shardings = sharding.state_shardings(abstract, specs, transformation, mesh)
-    return Setup(
-        scale=scale,
-        total_steps=total,
-        mesh=mesh,
-        graphdef=graphdef,
-        optimizer=transformation,
-        learning_rate=optimizer.learning_rate(experiment.optimizer, scale),
-        abstract=jax.tree.map(
-            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-            abstract,
-            shardings,
-        ),
-        shardings=shardings,
+    placed = jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        abstract,
+        shardings,
     )
+    return {"mesh": mesh, "abstract": placed, "shardings": shardings}
 
 
 def describe(experiment: Experiment, setup: Setup) -> str:

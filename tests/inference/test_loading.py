@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import fsspec
 import jax
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import kmm_jax
 from kmm_jax.cli import main
 from kmm_jax.data.config import DataConfig, SourceConfig
 from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.inference.initial import initial_params
 from kmm_jax.inference.loading import read
 from kmm_jax.interop import native
 from kmm_jax.retrieval import Index, IndexSettings
@@ -19,12 +21,18 @@ from kmm_jax.training import run_directory
 from kmm_jax.training.checkpoint import Checkpoints
 from kmm_jax.training.checkpoint_config import CheckpointConfig
 from kmm_jax.training.experiment import Experiment
+from kmm_jax.training.run_place import RunPlace
 from kmm_jax.training.state import TrainState
 from tests.inference.conftest import TEXTS
+from tools import export_checkpoint
 
 
 @pytest.fixture
 def run_dir(exported, tmp_path):
+    return written_run(exported, tmp_path, tmp_path / "run")
+
+
+def written_run(exported, tmp_path, where):
     """A run as training leaves it, with one checkpoint, at step 3."""
     exported.tokenizer.save(tmp_path / "tokenizer")
     experiment = Experiment(
@@ -35,14 +43,14 @@ def run_dir(exported, tmp_path):
         global_batch_size=8,
         duration="3 steps",
     )
-    folder = tmp_path / "run"
-    run_directory.write(experiment, folder, tmp_path / "tokenizer" / "tokenizer.json")
+    tokenizer = tmp_path / "tokenizer" / "tokenizer.json"
+    run_directory.write(experiment, RunPlace(where), tokenizer)
     params = jax.device_put(exported.params)
-    checkpoints = Checkpoints(folder, CheckpointConfig())
+    checkpoints = Checkpoints(where, CheckpointConfig())
     state = TrainState(step=jax.numpy.int32(3), params=params, opt_state={"m": params}, ema=None)
     checkpoints.save(3, state, {})
     checkpoints.close()
-    return folder
+    return where
 
 
 def change(run_dir, edit):
@@ -122,3 +130,24 @@ def test_search_refuses_a_model_that_reads_texts_otherwise(
     native.save(tmp_path / "model", dataclasses.replace(exported, **{what: changed}))
     assert main(search) == 2
     assert "another model" in capsys.readouterr().err
+
+
+def test_a_run_and_an_export_at_a_url_are_the_same_model(exported, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    memory = fsspec.filesystem("memory")
+    run = written_run(exported, tmp_path, "memory://bucket/run")
+    assert read(run).hash == exported.hash
+    model = kmm_jax.load(run, step=3)
+    assert model.path == run
+    native.save(tmp_path / "export", read(run))
+    memory.put(f"{tmp_path}/export/", "memory://bucket/export", recursive=True)
+    assert kmm_jax.load("memory://bucket/export").hash == model.hash
+    params = initial_params(run, exported.config, tokenizer=tmp_path / "tokenizer")
+    jax.tree.map(np.testing.assert_array_equal, params, exported.params)
+    assert export_checkpoint.main([run, "--output", str(tmp_path / "again")]) == 0
+    assert model.hash in capsys.readouterr().out
+    with pytest.raises(DataError, match="no checkpoint of step 4; it has 3"):
+        kmm_jax.load(run, step=4)
+    with pytest.raises(DataError, match="holds neither a run nor an exported model"):
+        kmm_jax.load("memory://bucket/nothing")
+    memory.store.clear()

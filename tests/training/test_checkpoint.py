@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kmm_jax.errors import ConfigError, DataError
-from kmm_jax.training import checkpoint
+from kmm_jax.training import checkpoint, orbax_checkpoints
 from kmm_jax.training.checkpoint import restore_params, saved_steps
 from kmm_jax.training.checkpoint_config import CheckpointConfig
 from kmm_jax.training.loop import train
@@ -147,7 +147,7 @@ def test_a_store_that_is_out_of_reach_is_not_taken_for_damage(run_dir, monkeypat
     def unreachable(*_):
         raise ValueError("UNAVAILABLE: connection reset by peer")
 
-    monkeypatch.setattr(checkpoint.ocp, "load_checkpointables", unreachable)
+    monkeypatch.setattr(orbax_checkpoints.ocp, "load_checkpointables", unreachable)
     with pytest.raises(ValueError, match="UNAVAILABLE"):
         train(toy.experiment(ema=0.9), run_dir, loader=toy.ToyLoader())
     assert saved_steps(run_dir) == [12, 8]
@@ -156,11 +156,11 @@ def test_a_store_that_is_out_of_reach_is_not_taken_for_damage(run_dir, monkeypat
 def test_a_full_disk_is_an_oserror_of_its_folder(tmp_path, monkeypatch):
     checkpoints = checkpoint.Checkpoints(tmp_path, CheckpointConfig())
 
-    class Full:
-        def result(self):
+    def full():
+        with checkpoints._writer._explained():
             raise ValueError("RESOURCE_EXHAUSTED: write: No space left on device")
 
-    checkpoints._pending = Full()
+    checkpoints._pending = 1, full
     with pytest.raises(OSError, match="No space left") as caught:
         checkpoints.wait()
     assert str(caught.value.filename).startswith(str(tmp_path))

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from kmm_jax.training.metrics import read_records
+from kmm_jax.training.metrics import OF_PROCESSES, read_records
 from tests.tiny_shop import SIZES, write
 
 STEPS, KILLS = 60, 3
@@ -32,7 +32,7 @@ def _command(data, run_dir):
 def _told(run_dir):
     """The records without what tells of time and of the process."""
     return [
-        {name: value for name, value in one.items() if not name.startswith(("speed/", "data/"))}
+        {name: value for name, value in one.items() if not name.startswith(OF_PROCESSES)}
         for one in read_records(run_dir / "metrics.jsonl")
     ]
 

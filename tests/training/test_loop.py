@@ -12,16 +12,16 @@ from kmm_jax.errors import ConfigError, DataError
 from kmm_jax.training.checkpoint import saved_steps
 from kmm_jax.training.checkpoint_config import CheckpointConfig
 from kmm_jax.training.loop import NotFiniteError, train
-from kmm_jax.training.metrics import read_records
+from kmm_jax.training.metrics import OF_PROCESSES, read_records
 from kmm_jax.training.optimizer import Adafactor, AdamW
 from kmm_jax.training.sharding import MeshConfig
 from tests.training import toy
 
 
 def records(run_dir):
-    """The records without what tells of the process."""
+    """The records without what tells of the processes."""
     return [
-        {k: v for k, v in record.items() if not k.startswith(("speed/", "data/"))}
+        {k: v for k, v in record.items() if not k.startswith(OF_PROCESSES)}
         for record in read_records(run_dir / "metrics.jsonl")
     ]
 

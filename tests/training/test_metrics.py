@@ -6,7 +6,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from kmm_jax.training import hardware
 from kmm_jax.training.metrics import MetricsLog, read_records
-from kmm_jax.training.progress import Meter, Progress
+from kmm_jax.training.progress import Meter, Progress, StepTime
 
 
 def test_records_after_the_step_are_dropped_and_the_rest_kept(tmp_path):
@@ -31,6 +31,16 @@ def test_numbers_that_are_not_finite_stay_valid_json(tmp_path):
     log.close()
     line = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(line, parse_constant=pytest.fail) == {"step": 1, "loss": None, "rate": None}
+
+
+def test_the_numbers_of_each_process_are_in_the_record_alone(tmp_path):
+    log = MetricsLog(tmp_path, step=0)
+    log.write(3, {"loss": 0.5}, by_process={"speed/host_seconds": [0.5, 0.25]})
+    log.close()
+    (record,) = read_records(tmp_path / "metrics.jsonl")
+    assert record == {"step": 3, "loss": 0.5, "speed/host_seconds": [0.5, 0.25]}
+    assert log.latest == {"loss": 0.5}
+    assert set(_scalars(tmp_path / "tensorboard")) == {("loss", 3, 0.5)}
 
 
 def _scalars(folder):
@@ -76,6 +86,20 @@ def test_the_meter_counts_examples_and_waiting_between_readings():
     assert meter.read() == {"speed/examples_per_second": 0.0, "speed/data_wait": 0.0}
 
 
+def test_time_on_the_host_is_what_the_devices_were_not_waited_for():
+    clock = Clock()
+    meter = Meter(clock)
+    for _ in range(4):
+        clock.now += 0.5
+        meter.waited(0.5)
+        clock.now += 0.25  # Python
+        with meter.devices():
+            clock.now += 1.25
+    meter.read()  # of no account here
+    assert meter.step_time() == StepTime(step=2.0, host=0.75, data=0.5)
+    assert meter.step_time() == StepTime(step=0.0, host=0.0, data=0.0)
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -83,6 +107,7 @@ class Terminal(io.StringIO):
 
 VALUES = {
     "loss": 2.5,
+    "speed/eta_seconds": 80.4,
     "speed/examples_per_second": 812.0,
     "speed/mfu": 0.41,
     "speed/data_wait": 0.03,

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from kmm_jax.training.loop import train
+from kmm_jax.training.metrics import read_records
 from kmm_jax.training.sharding import MeshConfig
 from tests.training import toy
 from tests.training.test_loop import losses, records
 
 PROGRAM = """
-import os, signal, sys
-process, port, run_dir, steps, signal_at = int(sys.argv[1]), sys.argv[2], *sys.argv[3:]
+import os, signal, sys, time
+process, port, run_dir, steps, signal_at, slow = int(sys.argv[1]), sys.argv[2], *sys.argv[3:]
 import jax
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=process)
@@ -28,6 +29,8 @@ class Half(toy.ToyLoader):
         for step, batch in enumerate(super().batches(start_step), start_step):
             if process == 1 and step == int(signal_at):
                 os.kill(os.getpid(), signal.SIGTERM)
+            if process == int(slow):
+                time.sleep(0.05)
             yield {k: v[process * 8 : process * 8 + 8] for k, v in batch.items()}
 
 experiment = toy.experiment(
@@ -39,7 +42,8 @@ print(result.end, result.step)
 """
 
 
-def _run(repository, run_dir, steps, signal_at=-1):
+def _run(repository, run_dir, steps, signal_at=-1, slow=-1):
+    """The last line that each process prints, and what process 0 says on stderr."""
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
@@ -47,7 +51,7 @@ def _run(repository, run_dir, steps, signal_at=-1):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *map(str, (i, port, run_dir, steps, signal_at))],
+            [sys.executable, "-c", PROGRAM, *map(str, (i, port, run_dir, steps, signal_at, slow))],
             cwd=repository,
             env=environment,
             stdout=subprocess.PIPE,
@@ -58,15 +62,15 @@ def _run(repository, run_dir, steps, signal_at=-1):
     ]
     outputs = [process.communicate(timeout=120) for process in processes]
     assert all(p.returncode == 0 for p in processes), outputs[0][1] + outputs[1][1]
-    return [out.splitlines()[-1] for out, _ in outputs]
+    return [out.splitlines()[-1] for out, _ in outputs], outputs[0][1]
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_and_stop_together(tmp_path, repository):
     run_dir = tmp_path / "two"
     # The signal reaches one of them; they agree at the next tenth step.
-    assert _run(repository, run_dir, 24, signal_at=4) == ["SIGTERM 10"] * 2
-    assert _run(repository, run_dir, 24) == ["finished 24"] * 2
+    assert _run(repository, run_dir, 24, signal_at=4)[0] == ["SIGTERM 10"] * 2
+    assert _run(repository, run_dir, 24)[0] == ["finished 24"] * 2
     train(
         toy.experiment(
             duration="24",
@@ -89,3 +93,19 @@ def test_two_processes_train_as_one_and_stop_together(tmp_path, repository):
         loader=toy.ToyLoader(),
     )
     assert result.step == 26
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slow", [0, 1])
+def test_the_process_that_the_other_waits_for_is_named(tmp_path, repository, slow):
+    ends, said = _run(repository, tmp_path, 24, slow=slow)
+    assert ends == ["finished 24"] * 2
+    assert said.count(f"process {slow} holds the others up") == 1
+    found = [one for one in read_records(tmp_path / "metrics.jsonl") if "loss" in one]
+    later = found[2:]
+    assert {one["speed/slowest_process"] for one in later} == {slow}
+    assert {one["speed/slowest_data_process"] for one in later} == {slow}
+    assert min(one["speed/slowest_ratio"] for one in later) > 1.5
+    for one in later:
+        assert one["speed/data_seconds"][slow] >= 0.05
+        assert one["speed/host_seconds"][1 - slow] < 0.04

@@ -51,12 +51,85 @@ def test_a_damaged_file_begins_anew(tmp_path):
     assert TimeSpent(tmp_path, keep=True).starts == 1
 
 
+def test_shares_are_those_since_they_were_asked_for_and_add_up(tmp_path):
+    clock = Clock()
+    first = TimeSpent(tmp_path, keep=True, clock=clock)
+    clock.now += 1000
+    first.save()
+    spent = TimeSpent(tmp_path, keep=True, step=10, clock=clock)
+    with spent.spend("compile"):
+        clock.now += 6
+    clock.now += 2
+    assert spent.shares() == {
+        "time/train": 0.25,
+        "time/data": 0,
+        "time/compile": 0.75,
+        "time/evaluate": 0,
+        "time/checkpoint": 0,
+    }
+    clock.now += 3
+    spent.add("data", 1)
+    with spent.spend("checkpoint"):
+        clock.now += 1
+    shares = spent.shares()
+    assert (shares["time/train"], shares["time/data"]) == (0.5, 0.25)
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def _run(spent, clock, first, end, seconds):
+    for step in range(first + 1, end + 1):
+        clock.now += seconds
+        spent.left(step, end)
+
+
+def test_the_time_left_is_the_steps_left_at_the_measured_rate(tmp_path):
+    clock = Clock()
+    spent = TimeSpent(tmp_path, keep=True, clock=clock)
+    with spent.spend("compile"):
+        clock.now += 500
+    assert spent.left(0, 100) is None
+    clock.now += 7  # the first step has the loop's beginning in it
+    assert spent.left(1, 100) is None
+    _run(spent, clock, 1, 11, 2.0)
+    assert spent.left(11, 111) == pytest.approx(200)
+    with spent.spend("evaluate"):
+        clock.now += 27  # as long again as all steps so far
+    assert spent.left(11, 111) == pytest.approx(400)
+
+
+def test_the_time_left_is_known_right_after_a_restart_and_follows_new_machines(tmp_path):
+    clock = Clock()
+    before = TimeSpent(tmp_path, keep=True, clock=clock)
+    clock.now += 500 * 2.0
+    before.save()
+    clock.now += 10**6  # it did not run
+    spent = TimeSpent(tmp_path, keep=True, step=500, clock=clock)
+    assert spent.left(500, 1000) == pytest.approx(1000)
+    with spent.spend("compile"):
+        clock.now += 300
+    assert spent.left(500, 1000) == pytest.approx(1000)
+    clock.now += 1.0
+    spent.left(501, 1000)
+    _run(spent, clock, 501, 601, 1.0)
+    assert spent.left(601, 1001) == pytest.approx(400 * 1.5)  # half of what it knows is new
+    _run(spent, clock, 601, 901, 1.0)
+    assert spent.left(901, 1001) == pytest.approx(100 * 1.2)
+
+
 def test_a_run_says_where_its_time_went(tmp_path, capsys):
     train(toy.experiment(duration="6"), tmp_path, loader=toy.ToyLoader())
     train(toy.experiment(duration="12"), tmp_path, loader=toy.ToyLoader())
     printed = capsys.readouterr().err
     assert "over 1 start" in printed and "over 2 starts" in printed
     assert "compile" in printed and "train" in printed
-    shares = [one["speed/goodput"] for one in read_records(tmp_path / "metrics.jsonl")]
-    assert len(shares) == 12
-    assert all(0 <= share <= 1 for share in shares)
+    records = list(read_records(tmp_path / "metrics.jsonl"))
+    assert len(records) == 12
+    assert all(0 <= one["speed/goodput"] <= 1 for one in records)
+    for one in records:
+        shares = [value for name, value in one.items() if name.startswith("time/")]
+        assert len(shares) == 5 and sum(shares) == pytest.approx(1)
+    assert records[0]["time/compile"] > 0 and records[1]["time/compile"] == 0
+    assert records[4]["time/checkpoint"] > 0  # step 4 was saved after its record
+    # Known from the second step on, and at once where the run goes on.
+    assert [one["step"] for one in records if "speed/eta_seconds" not in one] == [1]
+    assert "step 6, about 0:00:0" in printed
