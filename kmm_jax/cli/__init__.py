@@ -16,6 +16,7 @@ from kmm_jax.errors import UserError
 # Each module adds its sub-commands in `add(subparsers)`; none imports JAX before a command runs.
 _GROUPS = (
     "train",
+    "plan",
     "models",
     "data",
     "tokenizer",
@@ -86,13 +87,21 @@ def _disk_error(error: OSError) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, or 2 for the user's mistakes, said in one message."""
+    """Run one command; return 0, or 2 for the user's mistakes, said in one message.
+
+    1, also said in one message, is a store across the network that stays out of reach.
+    """
     arguments = _parse(argv)
     try:
         return int(arguments.run(arguments) or 0)
     except UserError as error:
         print(f"kmm {arguments.command}: {error}", file=sys.stderr)
         return 2
+    except ConnectionError as error:
+        if error.errno is not None:
+            raise
+        print(f"kmm {arguments.command}: {error}", file=sys.stderr)
+        return 1  # not the user's mistake: launchers start it again
     except OSError as error:
         if error.filename is None and error.errno not in _FULL:
             raise

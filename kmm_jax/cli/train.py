@@ -29,10 +29,11 @@ def add(commands: Any) -> None:
         metavar="PATH=VALUE",
         help='such as optimizer.learning_rate=3e-4 data.sources.0.weight=2 duration="3 epochs"',
     )
-    command.add_argument("--run-dir", type=Path, help="the run's folder; runs/NAME by default")
+    command.add_argument(
+        "--run-dir", help="the run's folder or URL (gs://..., s3://...); runs/NAME by default"
+    )
     command.add_argument(
         "--init",
-        type=Path,
         metavar="MODEL",
         help="begin from the parameters of a run or an exported model; a larger image size resizes "
         "its positions",
@@ -119,7 +120,7 @@ def _dry_run(experiment: Any, processes: Processes | None) -> int:
     mesh = sharding.abstract_mesh(experiment.mesh, count * devices, whole=count > 1)
     setup.check_batch(experiment, mesh)
     prepared = setup.prepare(
-        experiment, mesh, examples_per_epoch=_examples(experiment), vocabulary=None
+        experiment, mesh, examples_per_epoch=examples_in_epoch(experiment), vocabulary=None
     )
     print("\n" + setup.describe(experiment, prepared), end="")
     kind = jax.local_devices()[0].device_kind
@@ -131,7 +132,7 @@ def _dry_run(experiment: Any, processes: Processes | None) -> int:
     return 0
 
 
-def _examples(experiment: Any) -> int:
+def examples_in_epoch(experiment: Any) -> int:
     """Rows in an epoch; the sources are opened only where something is given in epochs."""
     from kmm_jax.data.sources import open_source
     from kmm_jax.training.duration import parse

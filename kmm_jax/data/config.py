@@ -88,3 +88,12 @@ def thread_count(config: DataConfig) -> int:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     return min(available, _MOST_THREADS)
+
+
+def batch_shapes(config: DataConfig, rows: int) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of each array of a training batch."""
+    return {
+        "image": ((rows, config.image_size, config.image_size, 3), "uint8"),
+        "text": ((rows, config.text_length), "int32"),
+        "valid": ((rows,), "bool"),
+    }

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kmm_jax.data.bad_rows import BadRows
-from kmm_jax.data.config import DataConfig, SourceConfig, thread_count
+from kmm_jax.data.config import DataConfig, SourceConfig, batch_shapes, thread_count
 from kmm_jax.data.evaluation_reader import evaluation_batches
 from kmm_jax.data.pipeline import Example, examples
 from kmm_jax.data.sequences import SequenceMaker, sequence
@@ -112,12 +112,11 @@ class Loader:
     def _submit(self, pool: ThreadPoolExecutor, step: int) -> _Pending:
         if step < 0:
             raise ConfigError(f"steps count from 0, found {step}")
-        size, length = self._config.image_size, self._config.text_length
-        batch: dict[str, np.ndarray] = {
-            "image": np.empty((self._rows, size, size, 3), np.uint8),
-            "text": np.empty((self._rows, length), np.int32),
-            "valid": np.ones(self._rows, np.bool_),
+        batch = {
+            name: np.empty(shape, dtype)
+            for name, (shape, dtype) in batch_shapes(self._config, self._rows).items()
         }
+        batch["valid"][:] = True
         even = self._rows // (_CHUNKS_PER_THREAD * thread_count(self._config))
         chunk = min(max(even, 1), _LARGEST_CHUNK)
         first = step * self._global_rows + self._first
