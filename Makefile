@@ -4,6 +4,7 @@ VENV ?= .venv
 ACCEL ?= cpu
 DATA ?= shop
 QUICKSTART_ARGS ?=
+SPEED_ARGS ?=
 PYTEST_ARGS ?=
 
 ifeq ($(filter cpu cuda tpu,$(ACCEL)),)
@@ -16,7 +17,7 @@ EXTRA_cuda := cuda
 EXTRA_tpu := tpu
 PINS := pyproject.toml constraints.txt
 
-.PHONY: setup quickstart test test-all lint format bench clean
+.PHONY: setup quickstart test test-all lint format bench speed clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.core-$(ACCEL)
@@ -45,7 +46,11 @@ quickstart: $(VENV)/.core-$(ACCEL) $(if $(filter cifar10,$(DATA)),$(if $(KMM_DAT
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-test-all: $(VENV)/.test
+$(VENV)/.test-all: $(VENV)/.test
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,test-all,trackers,s3]'
+	@touch $@
+
+test-all: $(VENV)/.test-all
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not bench' $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
@@ -60,6 +65,11 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m tools.bench
+
+# Minutes on a processor; with ACCEL=cuda hours, which SPEED_ARGS="--budget-minutes 60" bounds and
+# SPEED_ARGS=--resume takes up again.
+speed: $(VENV)/.test
+	$(BIN)/python -m tools.bench.train_step $(SPEED_ARGS)
 
 clean:
 	rm -rf .cache dist build
