@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from typing import TYPE_CHECKING
 
 from kmm_jax.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    import jax
 
 _NVIDIA = "NVIDIA data sheets"
 _GOOGLE = "Cloud TPU documentation, system architecture"
@@ -121,6 +126,14 @@ CHIPS = {
         ),
     )
 }
+
+
+def chip_of(device: jax.Device) -> Chip | None:
+    """The chip a device is, or None where there are no figures for it."""
+    for chip in CHIPS.values():
+        if re.search(chip.device_kind, device.device_kind):
+            return chip
+    return None
 
 
 def chip_named(name: str) -> Chip:

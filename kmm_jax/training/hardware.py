@@ -6,7 +6,7 @@ import re
 
 import jax
 
-from kmm_jax.training.chips import CHIPS
+from kmm_jax.training.chips import chip_of
 
 # Devices no run is planned for, and variants that are slower than the chip of that name: dense
 # bfloat16 FLOP/s of one, from the vendors' data sheets. They are asked first.
@@ -15,11 +15,11 @@ _OTHERS = ((r"H100 PCIe", 756e12), (r"H100 NVL", 835e12), (r"TPU v4", 275e12))
 
 def peak_flops(device: jax.Device) -> float | None:
     """Dense bfloat16 FLOP/s of the device, or None where it is not known."""
-    known = (*_OTHERS, *((chip.device_kind, chip.flops) for chip in CHIPS.values()))
-    for pattern, peak in known:
+    for pattern, peak in _OTHERS:
         if re.search(pattern, device.device_kind):
             return peak
-    return None
+    chip = chip_of(device)
+    return None if chip is None else chip.flops
 
 
 def mfu(examples_per_second: float, flops_per_example: float, devices: int, peak: float) -> float:

@@ -1,12 +1,16 @@
 """The timing of training steps: what is compared with what, and rows that outlive failures."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from kmm_jax.models.flops import forward_flops_total
+from kmm_jax.training import setup as setups
+from kmm_jax.training import sharding
 from tests import references
 from tools.bench import train_step
-from tools.bench.steps import cases, measure, table
+from tools.bench.steps import cases, measure, ours, table
 from tools.bench.steps.cases import ON_A_PROCESSOR, ON_AN_ACCELERATOR, SIDES, Case
 
 ORIGIN = {"date": "2026-01-01", "hardware": {"device": "1 x some GPU"}}
@@ -43,6 +47,19 @@ def run(planned, answers, *, records=(), minutes=float("inf"), resume=False):
 def test_names_lead_back_to_their_cases():
     for case in (*ON_AN_ACCELERATOR, *ON_A_PROCESSOR):
         assert cases.case_named(case.name) == case
+
+
+def test_on_a_known_accelerator_the_plan_stands_beside_what_is_measured():
+    experiment = ours.experiment_of(Case(model="clip-b32", batch=512))
+    mesh = sharding.abstract_mesh(experiment.mesh, 1)
+    setup = setups.prepare(experiment, mesh, examples_per_epoch=512, vocabulary=None)
+    planned = ours.planned(experiment, setup, SimpleNamespace(device_kind="NVIDIA H200"))
+    model = 3 * 512 * experiment.task.flops_per_example()
+    assert model / 989e12 < planned["planned_seconds"] < 5 * model / 989e12
+    assert planned["planned_bytes"] > 16 * 151e6  # parameters, two moments, gradients
+    assert ours.planned(experiment, setup, SimpleNamespace(device_kind="cpu")) == {}
+    record = measured(Case(model="clip-b32", batch=512), "kmm_jax", **planned)
+    assert f"{planned['planned_bytes'] / 1e9:.2f}; 0.0" in table.body([record])
 
 
 @pytest.mark.parametrize("name", ["coca-base", "coca-large", "coca-reduced"])

@@ -12,18 +12,23 @@ from flax import nnx
 from kmm_jax.data.config import DataConfig, SourceConfig
 from kmm_jax.models import attention
 from kmm_jax.models.coca.config import CoCaConfig
+from kmm_jax.planning.memory import memory
+from kmm_jax.planning.roofline import step_time
+from kmm_jax.planning.step import trace_step
 from kmm_jax.tasks.clip import CLIPTask
 from kmm_jax.tasks.coca import CoCaTask
 from kmm_jax.training import hardware
 from kmm_jax.training import setup as setups
+from kmm_jax.training.chips import chip_of
 from kmm_jax.training.experiment import Experiment
+from kmm_jax.training.setup import Setup
 from kmm_jax.training.sharding import MeshConfig
 from kmm_jax.training.update import make_update, place
 from tools.bench.steps import cases
 from tools.bench.steps.cases import Case
 
 
-def _experiment(case: Case) -> Experiment:
+def experiment_of(case: Case) -> Experiment:
     config = case.config
     task = CoCaTask(model=config) if isinstance(config, CoCaConfig) else CLIPTask(model=config)
     return Experiment(
@@ -44,13 +49,24 @@ def _one_product_each(x_BTC: jax.Array, projections: Sequence[nnx.Linear]) -> li
     return [projection(x_BTC) for projection in projections]
 
 
+def planned(experiment: Experiment, setup: Setup, device: jax.Device) -> dict[str, float]:
+    """What `kmm plan` says of a step on this device alone; nothing where there are no figures."""
+    chip = chip_of(device)
+    if chip is None:
+        return {}
+    traced = trace_step(experiment, setup, flash_attention=chip.flash_attention)
+    needed = memory(experiment, setup, per_example=traced.per_example, over_batch=traced.over_batch)
+    time = step_time(traced.computation, needed, (), dict(setup.mesh.shape), chip)
+    return {"planned_bytes": needed.total, "planned_seconds": time.device}
+
+
 class Ours:
     """One model on one device, compiled."""
 
     def __init__(self, case: Case) -> None:
         if case.apart:
             attention.project = _one_product_each
-        experiment = _experiment(case)
+        experiment = experiment_of(case)
         self._mesh = setups.prepare_mesh(experiment)
         setup = setups.prepare(
             experiment, self._mesh, examples_per_epoch=case.batch, vocabulary=None
@@ -68,6 +84,7 @@ class Ours:
         start = time.perf_counter()
         self._update = update.lower(self._state, place(self._rows, self._mesh)).compile()
         self._compile_seconds = time.perf_counter() - start
+        self._experiment, self._setup = experiment, setup
         self._flops = experiment.task.flops_per_example()
         self._case = case
 
@@ -101,6 +118,7 @@ class Ours:
             "mfu": None if peak is None else hardware.mfu(rate, self._flops, 1, peak),
             "peak_bytes": seen or analysed,
             "peak_bytes_by": "the device" if seen else "XLA's analysis",
+            **planned(self._experiment, self._setup, device),
             "state_donated": analysis.alias_size_in_bytes >= state,
             "compile_seconds": self._compile_seconds,
             "dtype": self._case.config.dtype,

@@ -17,6 +17,7 @@ _COLUMNS = (
     "samples/s",
     "MFU",
     "peak memory, GB",
+    "planned: peak, GB; step / measured",
     "compile, s",
     "open_clip samples/s",
     "ours over open_clip",
@@ -59,6 +60,14 @@ def _model(case: Case, size: int | None) -> str:
     return name if size is None else f"{name} ({size / 1e6:.0f}M)"
 
 
+def _planned(ours: Record) -> str:
+    """The planner's memory, and its roofline as a share of the time measured."""
+    if "planned_bytes" not in ours:
+        return ""
+    measured = ours["batch"] / ours["samples_per_second"]
+    return f"{ours['planned_bytes'] / 1e9:.2f}; {ours['planned_seconds'] / measured:.2f}"
+
+
 def _row(case: Case, where: str, sides: Mapping[str, Record]) -> tuple[str, ...]:
     ours, theirs = sides.get("kmm_jax"), sides.get("open_clip")
     first = ours or theirs
@@ -82,6 +91,7 @@ def _row(case: Case, where: str, sides: Mapping[str, Record]) -> tuple[str, ...]
         else ours["status"],
         _number(ours["mfu"], "{:.1%}") if measured and ours is not None else "",
         _number(ours["peak_bytes"] / 1e9, "{:.2f}") if measured and ours is not None else "",
+        _planned(ours) if measured and ours is not None else "",
         _number(ours["compile_seconds"], "{:.0f}") if measured and ours is not None else "",
         ""
         if theirs is None
@@ -103,7 +113,15 @@ def body(records: Sequence[Record]) -> str:
         for where, sides in found:
             rows.append(_row(case, where, sides))
         if not found and case in ON_AN_ACCELERATOR:
-            rows.append((_model(case, None), str(case.batch), "", _FULL_NOT_MEASURED, *[""] * 7))
+            rows.append(
+                (
+                    _model(case, None),
+                    str(case.batch),
+                    "",
+                    _FULL_NOT_MEASURED,
+                    *[""] * (len(_COLUMNS) - 4),
+                )
+            )
     return "\n\n".join(
         (
             "One training step on one device: forward, losses, backward, gradient clipping (ours) "
@@ -117,7 +135,9 @@ def body(records: Sequence[Record]) -> str:
             "the same make, small enough for two cores, in float32; there both take turns step by "
             "step and the ratio is the median of the pairs. Where the machine was busy (load above "
             "its cores), the ratio of processor time is the better one. Memory by XLA's analysis "
-            "is what the compiled step needs at once, that by the device what was in use at most.",
+            "is what the compiled step needs at once, that by the device what was in use at most. "
+            "Planned is what `kmm plan` says of the same step: its count of the peak, and its "
+            "roofline, which a step cannot beat, over the time measured.",
         )
     )
 
