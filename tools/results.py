@@ -24,10 +24,10 @@ FOLDER = _ROOT / "docs" / "results"
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "scann", "numpy", "torch")
 
 
-def source_digest() -> str:
+def source_digest(folders: Sequence[str] = ("kmm_jax", "configs")) -> str:
     """A digest of the package's and the experiments' source, whatever is committed."""
     digest = hashlib.sha256()
-    for folder in ("kmm_jax", "configs"):
+    for folder in folders:
         for file in sorted((_ROOT / folder).rglob("*.py")):
             digest.update(file.relative_to(_ROOT).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

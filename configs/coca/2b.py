@@ -2,7 +2,8 @@
 
     kmm train coca/2b --run-dir RUN data.sources.0.url=SHARDS tokenizer=TOKENIZER
 
-Parameters and optimizer state are split over 16 devices (`mesh.fsdp`), the batch over all.
+Parameters and optimizer state are split over the 8 devices of a node (`mesh.fsdp`), the batch over
+all; on 256 chips of 80 GB or more `mesh.fsdp=1` sends less (docs/scaling.md).
 The paper's figure after 500,000 steps on its own data: ImageNet zero-shot 86.3.
 """
 
@@ -26,5 +27,5 @@ def experiment() -> Experiment:
         load_experiment("coca/base"),
         name="coca-2b",
         task=CoCaTask(model=model),
-        mesh=MeshConfig(data=-1, fsdp=16),
+        mesh=MeshConfig(data=-1, fsdp=8),
     )

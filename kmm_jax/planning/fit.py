@@ -93,6 +93,18 @@ class Fitter:
                     return found
         return None
 
+    def refusal(self, mesh: Mapping[str, int]) -> str | None:
+        """Why the run cannot be split over this mesh, whatever the memory; None if it can."""
+        config = dataclasses.replace(self.experiment.mesh, **mesh)
+        tried = dataclasses.replace(self.experiment, mesh=config)
+        abstract = sharding.abstract_mesh(config, math.prod(mesh.values()))
+        try:
+            setups.check_batch(tried, abstract)
+            setups.over_another_mesh(tried, self._setup, abstract)
+        except ConfigError as error:
+            return str(error)
+        return None
+
     def _fit(self, chips: int, *, fsdp: int, tensor: int, accumulate: int) -> Fit | None:
         config = dataclasses.replace(
             self.experiment.mesh, data=chips // fsdp // tensor, fsdp=fsdp, tensor=tensor
