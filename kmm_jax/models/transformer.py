@@ -182,6 +182,17 @@ class Stack(nnx.Module):
         return [layer(number) for number in range(self.depth)]
 
 
+# Names under jax.checkpoint_policies that make a policy from arguments, and are none themselves.
+_MAKE_POLICIES = (
+    "offload_dot_with_no_batch_dims",
+    "save_and_offload_only_these_names",
+    "save_any_names_but_these",
+    "save_anything_except_these_names",
+    "save_from_both_policies",
+    "save_only_these_names",
+)
+
+
 def rematerialised(function: Callable[..., Any], policy: str) -> Callable[..., Any]:
     """``function`` under the rematerialisation policy of that name.
 
@@ -192,8 +203,9 @@ def rematerialised(function: Callable[..., Any], policy: str) -> Callable[..., A
         return function
     if policy == "full":
         return jax.checkpoint(function, prevent_cse=False)
-    if not hasattr(jax.checkpoint_policies, policy):
+    if not hasattr(jax.checkpoint_policies, policy) or policy in _MAKE_POLICIES:
         names = [name for name in dir(jax.checkpoint_policies) if not name.startswith("_")]
+        names = [name for name in names if name not in _MAKE_POLICIES]
         raise ValueError(f"no remat policy {policy!r}; valid: none, full, {', '.join(names)}")
     return jax.checkpoint(
         function, prevent_cse=False, policy=getattr(jax.checkpoint_policies, policy)

@@ -299,7 +299,7 @@ def _peak(
     alive = peak = 0.0
     for place, equation in enumerate(equations):
         made = sum(_bytes(var) for var in equation.outputs if var not in virtual)
-        peak = max(peak, alive + max(made, inner_peaks[place]))
+        peak = max(peak, alive + made + inner_peaks[place])
         alive += made
         alive -= ends[place]
     return max(peak, alive)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from kmm_jax.errors import ConfigError
 from kmm_jax.planning.memory import USABLE, Memory, memory
-from kmm_jax.planning.step import loss_memory
+from kmm_jax.planning.step import loss_memory, prepared
 from kmm_jax.training import setup as setups
 from kmm_jax.training import sharding
 from kmm_jax.training.chips import Chip
@@ -46,20 +46,21 @@ class Fitter:
         """Begin: the model's shapes are found once."""
         config = sharding.MeshConfig(data=1, fsdp_min_size=experiment.mesh.fsdp_min_size)
         mesh = sharding.abstract_mesh(config, 1)
-        # Steps do not matter here, nor how many examples make an epoch.
-        setup = setups.prepare(experiment, mesh, examples_per_epoch=10**9, vocabulary=None)
+        setup = prepared(experiment, mesh)
         return cls(experiment=experiment, chip=chip, per_example=per_example, _setup=setup)
 
     def least_splitting(self, chips: int) -> Fit | None:
         """The mesh over ``chips`` that fits with the least splitting, or None.
 
         As few devices along ``fsdp`` as hold the state, then more parts to a batch
-        (``accumulate``), then ``tensor``; powers of two.
+        (``accumulate``, doubled), then ``tensor``.
         """
-        for tensor in _powers(min(chips, self.chip.island, _MOST_TENSOR)):
+        for tensor in _divisors(chips):
+            if tensor > min(self.chip.island, _MOST_TENSOR):
+                return None
             rows = max(self.experiment.global_batch_size // max(chips // tensor, 1), 1)
             for factor in _powers(max(rows // self.experiment.accumulate, 1)):
-                for fsdp in _powers(chips // tensor):
+                for fsdp in _divisors(chips // tensor):
                     parts = self.experiment.accumulate * factor
                     found = self._fit(chips, fsdp=fsdp, tensor=tensor, accumulate=parts)
                     if found is not None:
@@ -86,7 +87,7 @@ class Fitter:
         More parts to a batch would fit on fewer, in proportion slower.
         """
         for chips in _powers(most):
-            for fsdp in _powers(chips):
+            for fsdp in _divisors(chips):
                 accumulate = self.experiment.accumulate
                 found = self._fit(chips, fsdp=fsdp, tensor=1, accumulate=accumulate)
                 if found is not None:
@@ -106,6 +107,8 @@ class Fitter:
         return None
 
     def _fit(self, chips: int, *, fsdp: int, tensor: int, accumulate: int) -> Fit | None:
+        if chips % (fsdp * tensor):
+            return None
         config = dataclasses.replace(
             self.experiment.mesh, data=chips // fsdp // tensor, fsdp=fsdp, tensor=tensor
         )
@@ -125,6 +128,10 @@ class Fitter:
         if needed.total > enough:
             return None
         return Fit(chips=chips, mesh=dict(mesh.shape), accumulate=accumulate, memory=needed)
+
+
+def _divisors(number: int) -> Iterator[int]:
+    return (size for size in range(1, number + 1) if number % size == 0)
 
 
 def _powers(most: int) -> Iterator[int]:

@@ -26,7 +26,8 @@ class Memory:
         parameters, optimizer, average, gradients: this device's share of them.
         weights: copies in the dtype of the computation, and with ``fsdp`` those gathered for it:
             two layers, and all outside the stacks with their gradient.
-        activations: at the peak of forward and backward pass, or of the loss over the batch.
+        activations: at the peak of forward and backward pass, and of the loss over the batch,
+            which is computed while the former are kept.
         batch: the input.
     """
 
@@ -68,7 +69,7 @@ def memory(
         average=0.0 if state.ema is None else _share(state.ema),
         gradients=gradients,
         weights=_weights(experiment, setup),
-        activations=max(per_example * part, over_batch),
+        activations=per_example * part + over_batch,
         batch=float(batch * _BATCHES),
     )
 

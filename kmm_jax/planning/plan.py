@@ -11,7 +11,7 @@ from kmm_jax.errors import ConfigError
 from kmm_jax.planning.collectives import sent_by
 from kmm_jax.planning.memory import USABLE, Memory, memory
 from kmm_jax.planning.roofline import StepTime, mfu_ceiling, step_time
-from kmm_jax.planning.step import Compiled, compile_step, trace_step
+from kmm_jax.planning.step import Compiled, compile_step, prepared, trace_step
 from kmm_jax.training import setup as setups
 from kmm_jax.training import sharding
 from kmm_jax.training.chips import Chip
@@ -93,7 +93,7 @@ def plan(
     if mesh.size != chips:
         raise ConfigError(f"the mesh takes {mesh.size} chips of the {chips} planned for")
     setups.check_batch(experiment, mesh)
-    setup = setups.prepare(experiment, mesh, examples_per_epoch=examples_per_epoch, vocabulary=None)
+    setup = prepared(experiment, mesh, examples_per_epoch=examples_per_epoch)
     traced = trace_step(experiment, setup, flash_attention=chip.flash_attention)
     needed = memory(experiment, setup, per_example=traced.per_example, over_batch=traced.over_batch)
     compiled = compiled or compile_step(experiment, setup, mesh)

@@ -80,8 +80,8 @@ def bandwidth(axes: str, mesh: Mapping[str, int], chip: Chip) -> float:
     stride, together, leaves = 1, 1, False
     for axis, size in list(mesh.items())[::-1]:
         if axis in axes.split("+"):
-            # Neighbours along the axis that still stand in one island.
-            near = min(size, max(chip.island // stride, 1))
+            # Neighbours along the axis that stand in one island, wherever the group begins.
+            near = min(size, max(math.gcd(chip.island, stride * size) // stride, 1))
             leaves |= near < size
             together *= near
         stride *= size

@@ -27,7 +27,7 @@ from kmm_jax.training import setup as setups
 from kmm_jax.training import sharding
 from kmm_jax.training.experiment import Experiment
 from kmm_jax.training.setup import Setup
-from kmm_jax.training.sharding import AXES
+from kmm_jax.training.sharding import AXES, AnyMesh
 from kmm_jax.training.task import SplitTask
 from kmm_jax.training.update import make_update
 
@@ -189,9 +189,20 @@ def trace_step(experiment: Experiment, setup: Setup, *, flash_attention: bool) -
     )
 
 
+def prepared(
+    experiment: Experiment, mesh: AnyMesh, *, examples_per_epoch: int = _AN_EPOCH
+) -> Setup:
+    """What the experiment comes to, without what only running it needs.
+
+    Neither evaluation data nor a tracker's account need be there to plan.
+    """
+    bare = dataclasses.replace(experiment, evaluators=(), trackers=())
+    return setups.prepare(bare, mesh, examples_per_epoch=examples_per_epoch, vocabulary=None)
+
+
 def per_example_memory(experiment: Experiment, *, flash_attention: bool) -> float:
     """Bytes of activations an example needs at the peak of forward and backward pass."""
-    setup = setups.prepare(experiment, _one_device(), examples_per_epoch=_AN_EPOCH, vocabulary=None)
+    setup = prepared(experiment, _one_device())
     once, twice = (
         cost(
             _jaxpr(experiment, setup, count, jax.grad), kernel=SCOPE if flash_attention else None
@@ -206,7 +217,8 @@ def loss_memory(experiment: Experiment, setup: Setup) -> float:
     """Bytes at the peak of the loss that binds the batch together, on one device; 0 without one."""
     if not isinstance(experiment.task, SplitTask):
         return 0.0
-    inner = bodies(_loss_gradient(experiment, setup), "shard_map")
+    traced = _loss_gradient(experiment, setup)
+    inner = [traced] if setup.mesh.size == 1 else bodies(traced, "shard_map")
     return max((cost(body).peak for body in inner), default=0.0)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import queue
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +24,8 @@ FILE_NAME = "tracking.json"
 _RECORDS_HELD = 10_000
 _PAUSE_SECONDS = 60.0
 _CLOSE_SECONDS = 15.0
+# Once training has ended: a failure of a moment should not cost the rest.
+_LAST_TRIES, _LAST_PAUSE_SECONDS = 3, 1.0
 
 T = TypeVar("T")
 
@@ -104,22 +108,28 @@ class Background:
     def _work(self) -> None:
         try:
             tracker = self._insist(self._open)
+        except _GivenUp:
+            return
+        with contextlib.suppress(_GivenUp):
             while (record := self._records.get()) is not None:
                 self._insist(functools.partial(tracker.write, *record))
+        try:  # also after records that it did not take: else the run seems to go on there
             tracker.close(failed=self._failed)
         except Exception as error:
             self._tell(f"could not be closed ({_shown(error)})")
-        except _GivenUp:
-            pass
 
     def _insist(self, call: Callable[[], T]) -> T:
+        left = _LAST_TRIES
         while True:
             try:
                 return call()
             except Exception as error:
                 self._tell(f"fails ({_shown(error)}) and is tried again every {self._pause:.0f} s")
             if self._closing.wait(self._pause):
-                raise _GivenUp
+                if not left:
+                    raise _GivenUp
+                left -= 1
+                time.sleep(min(self._pause, _LAST_PAUSE_SECONDS))
 
     def _tell(self, what: str) -> None:
         if not self._told:

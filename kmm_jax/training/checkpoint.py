@@ -47,7 +47,7 @@ class Checkpoints:
         *,
         before: Callable[[], None] = lambda: None,
     ) -> None:
-        folder = _folder(run_dir)
+        self._folder = folder = _folder(run_dir)
         self.where = folder.where
         self._config = config
         self._pending: tuple[int, Callable[[], None]] | None = None
@@ -112,6 +112,27 @@ class Checkpoints:
             ) from self._failed[-1]
         self._writer.close()
 
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except Exception as error:
+            if kind is None:
+                raise
+            # What ended the run is the answer; that a save failed as well is said beside it.
+            print(error, file=sys.stderr, flush=True)
+
+    def kept(self) -> str:
+        """What an error may say of the checkpoints there are."""
+        try:
+            self.wait()
+            steps = self._folder.steps()
+        except Exception as error:
+            return f"whether the last checkpoint is kept cannot be told ({_short(error)})"
+        return f"the checkpoint of step {steps[0]} is kept" if steps else "nothing was saved"
+
     def _release(self) -> None:
         """Close after an error that is told already; Orbax would tell it again."""
         try:
@@ -165,8 +186,8 @@ def restore(run_dir: str | os.PathLike[str], abstract: TrainState) -> TrainState
             continue
         assert parts is not None
         for bad, _ in damaged:
-            path = folder.path(bad)
-            if jax.process_index() == 0:
+            if jax.process_index() == 0:  # the others may not see it any more
+                path = folder.path(bad)
                 kept = folder.set_aside(bad)
                 print(f"checkpoint {path} is damaged and passed over; {kept}", file=sys.stderr)
         number = jax.device_put(jax.numpy.int32(step), abstract.step.sharding)
@@ -217,11 +238,14 @@ def restore_params(
             raise DataError(f"{path} holds no {name!r}; the run was trained without it")
         for bad, _ in damaged:
             print(
-                f"checkpoint {folder.path(bad)} is damaged and passed over; these are the "
+                f"checkpoint {folder.where}/{bad} is damaged and passed over; these are the "
                 f"parameters of step {candidate}",
                 file=sys.stderr,
             )
         return params, candidate
+    if step is None and max(folder.steps(), default=-1) > steps[0]:
+        # A run that trains has put another meanwhile, and removed what was listed.
+        return restore_params(run_dir, abstract, weights=weights)
     raise _unreadable(folder, damaged)
 
 

@@ -49,7 +49,7 @@ CHIPS = {
     for chip in (
         Chip(
             name="a100",
-            device_kind=r"A100",
+            device_kind=r"A100(?!.*40GB)",
             flops=312e12,
             memory=80e9,
             memory_bandwidth=2.039e12,
@@ -62,7 +62,7 @@ CHIPS = {
         ),
         Chip(
             name="h100",
-            device_kind=r"H100",
+            device_kind=r"H100(?! PCIe| NVL)",
             flops=989e12,
             memory=80e9,
             memory_bandwidth=3.35e12,
@@ -75,7 +75,7 @@ CHIPS = {
         ),
         Chip(
             name="h200",
-            device_kind=r"H200|GH200",
+            device_kind=r"(?<!G)H200(?! NVL)",
             flops=989e12,
             memory=141e9,
             memory_bandwidth=4.8e12,

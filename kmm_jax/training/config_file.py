@@ -7,11 +7,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import kmm_jax
 from kmm_jax.errors import ConfigError, UserError, nearest
 from kmm_jax.training import overrides as dotted
 from kmm_jax.training.experiment import Experiment
+
+T = TypeVar("T")
 
 
 def load_experiment(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -24,9 +27,14 @@ def load_experiment(name: str | Path, overrides: Sequence[str] = ()) -> Experime
     Raises:
         ConfigError: no such file, a mistake in it (with its line), or a wrong override.
     """
-    file = _find(str(name))
-    experiment = _run(file)
-    return dotted.apply(experiment, overrides)
+    return load_config(name, overrides, function="experiment", kind=Experiment)
+
+
+def load_config(
+    name: str | Path, overrides: Sequence[str] = (), *, function: str, kind: type[T]
+) -> T:
+    """As ``load_experiment``, of a file whose ``function`` returns a ``kind``."""
+    return dotted.apply(_run(_find(str(name)), function, kind), overrides)
 
 
 def _folders() -> list[Path]:
@@ -51,10 +59,10 @@ def _find(name: str) -> Path:
         for folder in _folders()
         for file in folder.glob("*/*.py")
     }
-    raise ConfigError(f"no experiment {name!r}, as a file or under configs/{nearest(stem, known)}")
+    raise ConfigError(f"no config {name!r}, as a file or under configs/{nearest(stem, known)}")
 
 
-def _run(file: Path) -> Experiment:
+def _run(file: Path, function: str, kind: type[T]) -> T:
     # Dataclasses look their module up, so it is registered while it runs.
     module_name = "kmm_config_" + "_".join(file.with_suffix("").parts[-2:])
     spec = importlib.util.spec_from_file_location(module_name, file)
@@ -63,9 +71,11 @@ def _run(file: Path) -> Experiment:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-        if not callable(getattr(module, "experiment", None)):
-            raise ConfigError(f"{file} defines no function experiment() that returns an Experiment")
-        experiment = module.experiment()
+        if not callable(getattr(module, function, None)):
+            raise ConfigError(
+                f"{file} defines no function {function}() that returns {kind.__name__}"
+            )
+        config = getattr(module, function)()
     except UserError as error:
         raise ConfigError(f"{file}: {error}") from error
     except SyntaxError as error:
@@ -75,8 +85,8 @@ def _run(file: Path) -> Experiment:
         where = [f for f in frames if Path(f.filename).resolve() == file.resolve()]
         line = f" line {where[-1].lineno}" if where else ""
         raise ConfigError(f"{file}{line}: {type(error).__name__}: {error}") from error
-    if not isinstance(experiment, Experiment):
+    if not isinstance(config, kind):
         raise ConfigError(
-            f"{file}: experiment() returned {type(experiment).__name__}, expected an Experiment"
+            f"{file}: {function}() returned {type(config).__name__}, expected {kind.__name__}"
         )
-    return experiment
+    return config

@@ -8,9 +8,15 @@ import jax
 
 from kmm_jax.training.chips import chip_of
 
-# Devices no run is planned for, and variants that are slower than the chip of that name: dense
-# bfloat16 FLOP/s of one, from the vendors' data sheets. They are asked first.
-_OTHERS = ((r"H100 PCIe", 756e12), (r"H100 NVL", 835e12), (r"TPU v4", 275e12))
+# Devices no run is planned for, and variants with another speed or memory than the chip of that
+# name: dense bfloat16 FLOP/s of one, from the vendors' data sheets.
+_OTHERS = (
+    (r"H100 PCIe", 756e12),
+    (r"H[12]00 NVL", 835e12),
+    (r"GH200", 989e12),
+    (r"A100", 312e12),
+    (r"TPU v4", 275e12),
+)
 
 
 def peak_flops(device: jax.Device) -> float | None:

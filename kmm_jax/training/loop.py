@@ -152,8 +152,9 @@ class _Run:
             self.log = log = MetricsLog(where.folder, step=step, trackers=trackers)
             stack.push(lambda error, *_: log.close(failed=error is not None))
             self.latest |= self.log.latest
-        self.checkpoints = Checkpoints(where.root, experiment.checkpoint, before=where.publish)
-        stack.callback(self.checkpoints.close)
+        self.checkpoints = stack.enter_context(
+            Checkpoints(where.root, experiment.checkpoint, before=where.publish)
+        )
         self.functions = evaluation_functions(
             experiment.task, setup.graphdef, mesh, flag.leave_evaluation
         )
@@ -340,11 +341,8 @@ class _Run:
         which = f"examples {(step - 1) * size} to {step * size - 1} in the data's order"
         if "row" in rows:
             which += f", rows {np.asarray(rows['row']).tolist()}"
-        self.checkpoints.wait()
-        saved = checkpoint.saved_steps(self.where.root)
-        kept = f"the checkpoint of step {saved[0]} is kept" if saved else "nothing was saved"
         return NotFiniteError(
             f"step {step} is not finite ({shown}); its batch is number {step - 1}: {which}. "
-            f"Training stopped and {kept}. Lower optimizer.learning_rate, lengthen "
-            "optimizer.warmup or look at that batch (loader.batch)."
+            f"Training stopped and {self.checkpoints.kept()}. Lower optimizer.learning_rate, "
+            "lengthen optimizer.warmup or look at that batch (loader.batch)."
         )

@@ -40,9 +40,13 @@ class OrbaxFolder:
 
     def set_aside(self, step: int) -> str:
         """Rename a damaged checkpoint; says how it is kept."""
-        aside = self.path(step).with_name(f"damaged-{step}")
-        with contextlib.suppress(OSError):
-            self.path(step).rename(aside)
+        path = self.path(step)
+        names = (f"damaged-{step}{again}" for again in ("", *(f"-{n}" for n in range(2, 100))))
+        aside = next(free for name in names if not (free := path.with_name(name)).exists())
+        try:
+            path.rename(aside)
+        except OSError as error:
+            return f"it cannot be renamed ({error.strerror}); remove it, or its step is not saved"
         return f"kept as {aside.name}"
 
 

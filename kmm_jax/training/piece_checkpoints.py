@@ -11,13 +11,14 @@ process waits for another. An attempt is one start of the run; two never write i
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,15 @@ class PieceFolder:
         return found
 
     def path(self, step: int) -> str:
-        """Of a whole checkpoint, for people and for what reads it."""
-        return f"{self.where}/{self.whole()[step]}"
+        """Of a whole checkpoint, for people and for what reads it.
+
+        Raises:
+            DataError: there is none of that step (any more).
+        """
+        whole = self.whole()
+        if step not in whole:
+            raise DataError(f"{self.where} holds no whole checkpoint of step {step} any more")
+        return f"{self.where}/{whole[step]}"
 
     def parts(self, step: int) -> set[str]:
         """The names that ``load`` takes for this step (``params``, ...)."""
@@ -163,9 +171,10 @@ class PieceWriter:
         self._config = config
         self._before = before
         self._attempt = _agreed_attempt()
-        self._saved = set(self._folder.steps())
+        found = self._folder.whole()
+        self._saved, self._found = set(found), frozenset(found.values())
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kmm-checkpoint")
-        self._remove_told = False
+        self._told: set[str] = set()
         if jax.process_index() == 0:
             self._sweep()
 
@@ -236,12 +245,20 @@ class PieceWriter:
             wait = min(2 * wait, 5.0)
 
     def _remove_old(self) -> None:
-        """Keep the newest and the best; a store that lets nothing be removed is said once."""
-        whole = self._folder.whole()
-        steps = sorted(whole, reverse=True)
-        kept = set(steps[: self._config.keep_latest])
-        name = self._config.best_metric
-        try:
+        """Keep the newest and the best.
+
+        What another start of the run, still alive somewhere, puts meanwhile is neither counted nor
+        removed: it may be damaged, or be all that there is.
+        """
+        with self._tidying("old checkpoints"):
+            whole = {
+                step: folder
+                for step, folder in self._folder.whole().items()
+                if folder in self._found or folder.endswith(f"-{self._attempt}")
+            }
+            steps = sorted(whole, reverse=True)
+            kept = set(steps[: self._config.keep_latest])
+            name = self._config.best_metric
             if name is not None:
                 sign = 1 if self._config.best_is == "highest" else -1
                 metrics = {step: self._folder.metrics(whole[step]) for step in steps}
@@ -254,20 +271,26 @@ class PieceWriter:
             for step in steps:
                 if step not in kept:
                     self._remove(whole[step])
-        except DataError as error:
-            if not self._remove_told:
-                print(f"old checkpoints stay: {error}", file=sys.stderr)
-            self._remove_told = True
 
     def _sweep(self) -> None:
         """Remove what killed attempts left half written."""
-        whole = self._folder.whole().values()
-        for name, is_folder in store.listing(self._folder.where):
-            match = _FOLDER.fullmatch(name)
-            if match and is_folder and name not in whole and match[2] != self._attempt:
-                files = [file for file, _ in store.listing(f"{self._folder.where}/{name}")]
-                if _DAMAGED not in files:
-                    self._remove(name)
+        with self._tidying("half-written checkpoints"):
+            for name, is_folder in store.listing(self._folder.where):
+                match = _FOLDER.fullmatch(name)
+                if match and is_folder and name not in self._found and match[2] != self._attempt:
+                    files = [file for file, _ in store.listing(f"{self._folder.where}/{name}")]
+                    if _DAMAGED not in files and not _indexes(files):
+                        self._remove(name)
+
+    @contextlib.contextmanager
+    def _tidying(self, what: str) -> Iterator[None]:
+        """What fails in here is said once, and no reason to end: all that is needed is there."""
+        try:
+            yield
+        except Exception as error:  # an index that cannot be read has many ways to fail
+            if what not in self._told:
+                print(f"{what} stay: {error}", file=sys.stderr, flush=True)
+            self._told.add(what)
 
     def _remove(self, folder: str) -> None:
         """First the indexes, so that what a kill leaves of it does not look whole."""

@@ -79,16 +79,32 @@ def own_blocks(arrays: Mapping[str, jax.Array]) -> list[Block]:
 
 
 def packed(blocks: list[Block], size: int) -> list[list[Block]]:
-    """The blocks in order, cut where more than ``size`` bytes would come together."""
+    """The blocks in order, none of them and no pack above ``size`` bytes."""
     packs: list[list[Block]] = []
     room = 0
-    for block in blocks:
+    for block in (part for whole in blocks for part in _cut(whole, size)):
         if not packs or block.values.nbytes > room:
             packs.append([])
             room = size
         packs[-1].append(block)
         room -= block.values.nbytes
     return packs
+
+
+def _cut(block: Block, size: int) -> Iterator[Block]:
+    """The block in parts of at most ``size`` bytes, along its first dimensions."""
+    values = block.values
+    if values.nbytes <= size:
+        yield block
+        return
+    axis = next(axis for axis, length in enumerate(values.shape) if length > 1)
+    length, first = values.shape[axis], block.bounds[axis][0]
+    step = max(size * length // values.nbytes, 1)
+    for start in range(0, length, step):
+        to = min(start + step, length)
+        bounds = (*block.bounds[:axis], (first + start, first + to), *block.bounds[axis + 1 :])
+        part = values[(*[slice(None)] * axis, slice(start, to))]
+        yield from _cut(Block(name=block.name, bounds=bounds, values=part), size)
 
 
 def written(blocks: list[Block], file: str) -> tuple[bytes, list[tuple[str, Piece]]]:

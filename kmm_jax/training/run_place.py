@@ -87,9 +87,13 @@ class RunPlace:
             name = path.relative_to(self.folder).as_posix()
             if path.name.startswith(".") or not path.is_file():
                 continue
-            mark = _mark(path)
-            if self._published.get(name) != mark:
-                store.put(f"{self._url}/{name}", path.read_bytes())
+            try:
+                mark = _mark(path)
+                content = path.read_bytes() if self._published.get(name) != mark else None
+            except FileNotFoundError:  # trackers' files and the profiler's come and go
+                continue
+            if content is not None:
+                store.put(f"{self._url}/{name}", content)
                 self._published[name] = mark
 
     @contextlib.contextmanager

@@ -136,6 +136,18 @@ def param_specs(params: Any, rules: Rules, mesh: AnyMesh, *, fsdp_min_size: int 
                 f"sharding rule {pattern!r} names no parameter{nearest(pattern, paths)}"
             )
 
+    def matching(path: str) -> Any:
+        return next((partition for rule, partition in rules if re.fullmatch(rule, path)), None)
+
+    for path in paths:
+        _, layers, rest = path.rpartition("layers/")
+        # While it computes, a stack knows its layers' names and not its own (models.placement).
+        if layers and matching(path) != matching(layers + rest):
+            raise ConfigError(
+                f"sharding rules: {path} lies by another rule than {layers}{rest}; rules for the "
+                "layers of a stack must begin with .*layers/"
+            )
+
     def spec(path: str, shape: tuple[int, ...]) -> PartitionSpec:
         for pattern, partition in rules:
             if re.fullmatch(pattern, path):

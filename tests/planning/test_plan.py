@@ -126,6 +126,29 @@ def test_groups_within_an_island_have_its_links_and_others_share_the_cards():
     assert bandwidth("data", mesh, CHIPS["v5e"]) == CHIPS["v5e"].link_bandwidth
 
 
+def test_groups_that_straddle_nodes_share_the_cards():
+    assert bandwidth("fsdp", {"data": 4, "fsdp": 6, "tensor": 1}, H100) == 100e9
+    assert bandwidth("tensor", {"data": 4, "fsdp": 4, "tensor": 4}, H100) == 450e9
+
+
+def test_a_number_of_chips_that_is_no_power_of_two_is_fitted(split):
+    chip = dataclasses.replace(H100, memory=split.memory.total * 1.3)
+    experiment = tiny_experiment(global_batch_size=96)
+    found = Fitter.of(experiment, chip, split.activations_per_example).least_splitting(12)
+    assert found is not None and found.mesh["fsdp"] in (2, 3, 4, 6, 12)
+
+
+def test_neither_trackers_nor_evaluation_data_are_needed_to_plan():
+    class Absent:
+        name, every = "absent", "100%"
+
+        def check(self):
+            raise ConfigError("not here")
+
+    experiment = tiny_experiment(evaluators=(Absent(),))
+    assert Fitter.of(experiment, H100, 1e6).fewest_chips() is not None
+
+
 def test_a_plan_is_printed_whole_and_as_json(split):
     text = report.as_text(split, None, None)
     assert "tiny on 8 x h100: data=2 x fsdp=4 x tensor=1" in text

@@ -165,3 +165,45 @@ def test_a_full_disk_is_an_oserror_of_its_folder(tmp_path, monkeypatch):
         checkpoints.wait()
     assert str(caught.value.filename).startswith(str(tmp_path))
     checkpoints.close()
+
+
+def test_a_step_whose_checkpoint_is_damaged_again_is_saved_again(run_dir, finished, capsys):
+    folder = run_dir / "checkpoints"
+    for kept in ("damaged-12", "damaged-12-2"):
+        _remove_a_file(folder / "12" / "params")
+        train(toy.experiment(ema=0.9), run_dir, loader=toy.ToyLoader())
+        assert f"12 is damaged and passed over; kept as {kept}\n" in capsys.readouterr().err
+        assert (folder / kept).is_dir()
+        params, step = restore_params(run_dir, _abstract(finished[1].params), weights="params")
+        assert step == 12
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(params), finished[1].params)
+
+
+def test_a_damaged_checkpoint_that_cannot_be_renamed_is_not_said_to_be(
+    run_dir, finished, capsys, monkeypatch
+):
+    _remove_a_file(run_dir / "checkpoints" / "12" / "params")
+
+    def refused(path, target):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refused)
+    state = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        jax.device_put(finished[1], jax.devices()[0]),
+    )
+    assert int(checkpoint.restore(run_dir, state).step) == 8
+    assert "cannot be renamed (Permission denied)" in capsys.readouterr().err
+
+
+def test_what_ended_a_run_is_not_hidden_by_a_save_that_failed_as_well(tmp_path, capsys):
+    def opened():
+        found = checkpoint.Checkpoints(tmp_path, CheckpointConfig(every="1 steps"))
+        found._failed.append(ConnectionError("the store is away"))
+        return found
+
+    with pytest.raises(RuntimeError, match="the real reason"), opened():
+        raise RuntimeError("the real reason")
+    assert "the store is away" in capsys.readouterr().err
+    with pytest.raises(ConnectionError, match="last checkpoint is not in"), opened():
+        pass

@@ -15,12 +15,15 @@ import pytest
 
 from kmm_jax.data import retries
 from kmm_jax.errors import ConfigError, DataError
-from kmm_jax.training import checkpoint, store
-from kmm_jax.training.checkpoint import restore_params, saved_steps
+from kmm_jax.training import checkpoint, run_place, store
+from kmm_jax.training.checkpoint import Checkpoints, restore_params, saved_steps
 from kmm_jax.training.checkpoint_config import CheckpointConfig
 from kmm_jax.training.loop import Result, train
+from kmm_jax.training.piece_checkpoints import PieceFolder
+from kmm_jax.training.pieces import Block, packed
 from kmm_jax.training.run_place import RunPlace
 from kmm_jax.training.sharding import MeshConfig
+from kmm_jax.training.state import TrainState
 from tests.training import toy
 from tests.training.test_loop import records
 
@@ -335,3 +338,139 @@ def test_a_save_that_fails_on_a_disk_is_said_and_counted(
     with pytest.raises(ConnectionError, match="in a row"):
         checkpoints.wait()
     checkpoints.close()
+
+
+def little(value: float) -> TrainState:
+    """A state of a few numbers."""
+    params = {"w": jax.numpy.full((8,), value)}
+    return TrainState(
+        step=jax.numpy.int32(value), params=params, opt_state={"m": jax.numpy.zeros(3)}, ema=None
+    )
+
+
+def save(checkpoints: Checkpoints, *steps: int, **metrics: float) -> None:
+    for step in steps:
+        checkpoints.save(step, little(step), metrics)
+    checkpoints.wait()
+
+
+def folders() -> list[str]:
+    return [name for name, _ in store.listing(f"{URL}/checkpoints")]
+
+
+def test_a_process_need_not_see_what_process_0_has_set_aside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoints = Checkpoints(URL, OFTEN)
+    save(checkpoints, 1, 2)
+    checkpoints.close()
+    _truncate(fsspec.filesystem("memory"), 2)
+    damaged = next(name for name in folders() if name.startswith("2-"))
+
+    def agree(true: bool) -> bool:
+        if true:  # process 0 is quicker than this one
+            store.put(f"{URL}/checkpoints/{damaged}/damaged", b"")
+        return true
+
+    monkeypatch.setattr(checkpoint, "_everywhere", agree)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    state = checkpoint.restore(URL, abstract(little(0)))
+    assert state is not None and int(state.step) == 1
+
+
+def test_one_who_reads_a_run_that_trains_gets_what_came_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoints = Checkpoints(URL, CheckpointConfig(keep_latest=1))
+    save(checkpoints, 1)
+    parts = PieceFolder.parts
+
+    def slowly(folder: PieceFolder, step: int) -> set[str]:
+        if step == 1:
+            save(checkpoints, 2)
+        return parts(folder, step)
+
+    monkeypatch.setattr(PieceFolder, "parts", slowly)
+    assert restore_params(URL, abstract(little(0).params))[1] == 2
+    checkpoints.close()
+
+
+def test_a_start_before_that_is_still_alive_makes_nobody_remove_what_is_whole() -> None:
+    config = CheckpointConfig(keep_latest=1)
+    before = Checkpoints(URL, config)
+    save(before, 50)
+    now = Checkpoints(URL, config)
+    save(before, 100)
+    _remove(fsspec.filesystem("memory"), 100)  # swept while it was being written
+    save(now, 60, 70)
+    assert {name.partition("-")[0] for name in folders()} == {"70", "100"}
+    save(before, 110)
+    assert any(name.startswith("70-") for name in folders())
+    _remove(fsspec.filesystem("memory"), 110)
+    for checkpoints in (before, now):
+        checkpoints.close()
+    state = checkpoint.restore(URL, abstract(little(0)))
+    assert state is not None and int(state.step) == 70
+
+
+def test_half_written_checkpoints_that_may_not_be_removed_stay(
+    faults: Faults, capsys: pytest.CaptureFixture
+) -> None:
+    store.put(f"{URL}/checkpoints/2-0000abcd/00000-of-00001-00000.bin", b"x")
+    faults.plan = lambda method, path: PermissionError("403") if method == "rm" else None
+    Checkpoints(URL, OFTEN).close()
+    assert "half-written checkpoints stay" in capsys.readouterr().err
+
+
+def test_a_removal_that_fails_is_no_save_that_failed(
+    faults: Faults, capsys: pytest.CaptureFixture
+) -> None:
+    faults.plan = lambda method, path: ConnectionResetError("503") if method == "rm" else None
+    checkpoints = Checkpoints(URL, CheckpointConfig(keep_latest=1))
+    save(checkpoints, 1, 2, 3, 4, 5)
+    checkpoints.close()
+    assert saved_steps(URL) == [5, 4, 3, 2, 1]
+    assert "could not be written" not in capsys.readouterr().err
+
+
+def test_an_index_that_cannot_be_read_stops_no_save(capsys: pytest.CaptureFixture) -> None:
+    ranked = CheckpointConfig(keep_latest=1, keep_best=1, best_metric="loss", best_is="lowest")
+    checkpoints = Checkpoints(URL, ranked)
+    save(checkpoints, 1, loss=1.0)
+    store.put(f"{URL}/checkpoints/{folders()[0]}/00000-of-00001.json", b'{"format')
+    save(checkpoints, 2, loss=2.0)
+    checkpoints.close()
+    assert saved_steps(URL) == [2, 1]
+    assert "old checkpoints stay" in capsys.readouterr().err
+
+
+def test_what_is_larger_than_a_file_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(1 * 5 * 7, dtype=np.float32).reshape(1, 5, 7)
+    blocks = [Block(name="a", bounds=((2, 3), (0, 5), (7, 14)), values=values)]
+    sizes = [sum(part.values.nbytes for part in pack) for pack in packed(blocks, 64)]
+    assert max(sizes) <= 64 and sum(sizes) == values.nbytes
+    assert max(part.values.nbytes for pack in packed(blocks, 16) for part in pack) <= 16
+    monkeypatch.setattr("kmm_jax.training.piece_checkpoints._FILE_BYTES", 12)
+    checkpoints = Checkpoints(URL, OFTEN)
+    save(checkpoints, 3)
+    checkpoints.close()
+    state = checkpoint.restore(URL, abstract(little(0)))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), jax.device_get(little(3)))
+    assert sum(name.endswith(".bin") for name in files()) >= 3
+
+
+def test_a_file_that_vanishes_while_files_are_put_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = RunPlace(URL)
+    (place.folder / "a.log").write_text("x")
+    (place.folder / "b.txt").write_text("y")
+
+    def mark(path: Path, of: Callable[[Path], tuple[int, int]] = run_place._mark) -> Any:
+        if path.name == "a.log":
+            path.unlink()
+        return of(path)
+
+    monkeypatch.setattr(run_place, "_mark", mark)
+    place.publish()
+    assert [name for name, _ in store.listing(URL)] == ["b.txt"]

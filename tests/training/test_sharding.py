@@ -144,3 +144,13 @@ def test_the_batch_must_divide_over_mesh_and_parts():
     with pytest.raises(ConfigError, match="multiple of 16, such as 32"):
         setup.prepare_mesh(toy.experiment(global_batch_size=20, accumulate=2, mesh=MeshConfig()))
     setup.prepare_mesh(toy.experiment(global_batch_size=32, accumulate=2, mesh=MeshConfig()))
+
+
+def test_rules_for_layers_must_hold_whatever_stack_they_are_in():
+    params = {
+        "text": {"blocks": {"layers": {"up": {"kernel": jax.ShapeDtypeStruct((2, 8, 8), "f4")}}}}
+    }
+    mesh = make_mesh(MeshConfig(data=4, fsdp=2))
+    with pytest.raises(ConfigError, match=r"must begin with \.\*layers/"):
+        param_specs(params, ((r"text/blocks/layers/.*", PartitionSpec(None, "fsdp")),), mesh)
+    param_specs(params, ((r".*layers/.*", PartitionSpec(None, "fsdp")),), mesh)

@@ -274,3 +274,35 @@ def test_mlflow_goes_on_with_the_same_run(tmp_path, monkeypatch, capsys):
 
 def test_mlflow_takes_names_it_does_not_allow():
     assert trackers._mlflow_name("점수/recall@1 (%)") == "점수/recall_1 ___"
+
+
+def test_a_failure_of_a_moment_at_the_end_costs_nothing(monkeypatch):
+    monkeypatch.setattr("kmm_jax.training.background._LAST_PAUSE_SECONDS", 0.001)
+    recorder, write = Recorder(), Recorder.write
+    failures = [ConnectionError("reset")]
+    begin = threading.Event()
+
+    def once(step, values):
+        begin.wait()
+        if step == 2 and failures:
+            raise failures.pop()
+        write(recorder, step, values)
+
+    recorder.write = once
+    background = Background("X", lambda: recorder)
+    for step in range(5):
+        background.write(step, {})
+    threading.Timer(0.05, begin.set).start()
+    background.close()
+    assert [step for step, _ in recorder.taken] == [0, 1, 2, 3, 4]
+    assert recorder.closed is False
+
+
+def test_a_run_whose_last_records_are_refused_is_closed_all_the_same(monkeypatch):
+    monkeypatch.setattr("kmm_jax.training.background._LAST_PAUSE_SECONDS", 0.001)
+    recorder = Recorder()
+    recorder.failing = True
+    background = Background("X", lambda: recorder)
+    background.write(1, {})
+    background.close(failed=True)
+    assert recorder.taken == [] and recorder.closed is True
