@@ -19,6 +19,7 @@ _GROUPS = (
     "plan",
     "models",
     "data",
+    "corpus",
     "tokenizer",
     "classnames",
     "evaluate",
