@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,74 @@ from typing import Any
 from kmm_jax.data.schema import validate_record
 from kmm_jax.errors import ConfigError, DataError
 from kmm_jax.files import atomic_write
+
+
+def write_shard(path: Path, rows: Iterable[tuple[Mapping[str, Any], bytes]]) -> int:
+    """Write one shard whole, or not at all; the same rows give the same bytes.
+
+    Returns:
+        How many rows there were.
+
+    Raises:
+        DataError: a record breaks the schema, or an ``image_hash`` cannot be a file name or comes
+            twice.
+    """
+    with _Shard(path) as shard:
+        for record, image_bytes in rows:
+            shard.add(record, image_bytes)
+    return shard.rows
+
+
+class _Shard:
+    """One tar being written; it takes its name when the block ends without an exception."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        self._hashes: set[str] = set()
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> _Shard:
+        file = self._open.enter_context(atomic_write(self.path))
+        # GNU format: long names in any language, and no field that depends on the machine.
+        tar = tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)
+        self._tar = self._open.enter_context(tar)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def add(self, record: Mapping[str, Any], image_bytes: bytes) -> None:
+        key, text = _checked(record)
+        if key in self._hashes:
+            raise DataError(f"two rows with image_hash {key!r} in one shard")
+        self._add(f"{key}.jpg", image_bytes)
+        self._add(f"{key}.json", text.encode())
+        self._hashes.add(key)
+        self.rows += 1
+
+    def _add(self, name: str, data: bytes) -> None:
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        member.mode = 0o644
+        self._tar.addfile(member, io.BytesIO(data))
+
+
+def _checked(record: Mapping[str, Any]) -> tuple[str, str]:
+    """The record's key and its JSON."""
+    valid = validate_record(dict(record))
+    key = valid["image_hash"]
+    if key.startswith(".") or re.search(r"[/\\\0]", key):
+        raise DataError(f"image_hash cannot be a file name: {key!r}")
+    try:
+        return key, json.dumps(valid, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the record of {key!r} is not JSON: {error}") from error
 
 
 class ShardWriter:
@@ -39,9 +107,7 @@ class ShardWriter:
         self.shard_rows = shard_rows
         self.shards: list[Path] = []
         self.rows = 0
-        self._open = contextlib.ExitStack()
-        self._tar: tarfile.TarFile | None = None
-        self._hashes: set[str] = set()
+        self._shard: _Shard | None = None
 
     def write(self, record: Mapping[str, Any], image_bytes: bytes) -> None:
         """Add a row: its record and its image as encoded bytes.
@@ -50,23 +116,14 @@ class ShardWriter:
             DataError: the record breaks the schema, or its ``image_hash`` cannot be a file name or
                 is already in the shard in hand.
         """
-        valid = validate_record(dict(record))
-        key = valid["image_hash"]
-        if key.startswith(".") or re.search(r"[/\\\0]", key):
-            raise DataError(f"image_hash cannot be a file name: {key!r}")
-        try:
-            text = json.dumps(valid, ensure_ascii=False, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"the record of {key!r} is not JSON: {error}") from error
-        if self._tar is not None and self.rows % self.shard_rows == 0:
+        _checked(record)  # before a full shard is closed for it
+        if self._shard is not None and self._shard.rows == self.shard_rows:
             self._close_shard()
-        if key in self._hashes:
-            raise DataError(f"two rows with image_hash {key!r} in one shard")
-        if self._tar is None:
-            self._open_shard()
-        self._add(f"{key}.jpg", image_bytes)
-        self._add(f"{key}.json", text.encode())
-        self._hashes.add(key)
+        if self._shard is None:
+            path = self.folder / f"{self.prefix}-{len(self.shards):03d}.tar"
+            self._shard = _Shard(path).__enter__()
+            self.shards.append(path)
+        self._shard.add(record, image_bytes)
         self.rows += 1
 
     def __enter__(self) -> ShardWriter:
@@ -79,31 +136,17 @@ class ShardWriter:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._open.__exit__(kind, error, trace)
+            if self._shard is not None:
+                self._shard.__exit__(kind, error, trace)
             return
         self._close_shard()
         if self.shards:
             self._delete_leftovers()
 
-    def _open_shard(self) -> None:
-        path = self.folder / f"{self.prefix}-{len(self.shards):03d}.tar"
-        file = self._open.enter_context(atomic_write(path))
-        # GNU format: long names in any language, and no field that depends on the machine.
-        tar = tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)  # noqa: SIM115
-        self._tar = self._open.enter_context(tar)
-        self.shards.append(path)
-
     def _close_shard(self) -> None:
-        self._open.close()
-        self._tar = None
-        self._hashes.clear()
-
-    def _add(self, name: str, data: bytes) -> None:
-        assert self._tar is not None
-        member = tarfile.TarInfo(name)
-        member.size = len(data)
-        member.mode = 0o644
-        self._tar.addfile(member, io.BytesIO(data))
+        if self._shard is not None:
+            self._shard.__exit__(None, None, None)
+        self._shard = None
 
     def _delete_leftovers(self) -> None:
         for path in self.folder.glob(f"{self.prefix}-*.tar"):

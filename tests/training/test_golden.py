@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kmm_jax.corpus.config import CorpusConfig
 from kmm_jax.training import dump
-from kmm_jax.training.config_file import load_experiment
+from kmm_jax.training.config_file import load_config, load_experiment
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 GOLDEN = Path(__file__).parent / "golden"
@@ -18,9 +19,16 @@ NAMES = sorted(
 )
 
 
+def load(name):
+    file = CONFIGS / f"{name}.py"
+    if name.startswith("corpus/"):
+        return load_config(file, function="corpus", kind=CorpusConfig)
+    return load_experiment(file)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_experiment_is_as_written_down(name):
-    text = dump.dump(load_experiment(CONFIGS / f"{name}.py"))
+    text = dump.dump(load(name))
     file = GOLDEN / f"{name.replace('/', '_')}.txt"
     if os.environ.get("KMM_WRITE_GOLDEN"):
         file.write_text(text, "utf-8")
@@ -34,5 +42,5 @@ def test_nothing_is_written_down_that_is_gone():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_experiment_survives_json(name):
-    experiment = load_experiment(CONFIGS / f"{name}.py")
+    experiment = load(name)
     assert dump.from_json(dump.to_json(experiment)) == experiment
