@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from typing import Any
 
 
@@ -33,6 +34,8 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan, and print; 0 also where nothing fits."""
+    # Read when JAX is imported. What the partitioner remarks on, the plan shows as bytes sent.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from kmm_jax.errors import ConfigError
     from kmm_jax.training.chips import chip_named
 

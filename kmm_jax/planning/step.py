@@ -130,8 +130,6 @@ def fake_devices(count: int) -> None:
     """
     flag = f"--xla_force_host_platform_device_count={count}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
-    # The partitioner's remarks on what it could not split are answered by the bytes it reports.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     jax.config.update("jax_platforms", "cpu")
     if len(jax.devices()) < count:
         raise ConfigError(
