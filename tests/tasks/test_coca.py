@@ -5,14 +5,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
 from kmm_jax.tasks.coca import CoCaTask
-from kmm_jax.training.sharding import MeshConfig, make_mesh, param_specs, state_shardings
-from kmm_jax.training.state import create, graph_of
-from kmm_jax.training.update import make_update, place
+from kmm_jax.training.sharding import MeshConfig, make_mesh
+from kmm_jax.training.state import graph_of
+from tests.tasks.updates import MESHES, assert_equal, two_updates
 from tests.tiny_models import tiny_coca
 
 ROWS, LENGTH = 16, 8
@@ -44,42 +43,18 @@ def test_the_loss_is_once_the_contrastive_and_twice_the_caption_loss_unless_told
     )
 
 
-def two_updates(config):
-    mesh, optimizer = make_mesh(config), optax.sgd(0.1)
-    abstract = jax.eval_shape(lambda: create(TASK, optimizer, 0, averaged=False))
-    specs = param_specs(abstract.params, TASK.sharding_rules, mesh, fsdp_min_size=1)
-    shardings = state_shardings(abstract, specs, optimizer, mesh)
-    state = jax.jit(lambda: create(TASK, optimizer, 0, averaged=False), out_shardings=shardings)()
-    update = make_update(
-        TASK, graph_of(TASK), optimizer, lambda step: jnp.float32(0.1), mesh, shardings
-    )
-    for _ in range(2):
-        state, metrics = update(state, place(batch(), mesh))
-    return state, metrics.fetch()
-
-
 @pytest.fixture(scope="module")
 def on_one():
-    return two_updates(MeshConfig(data=1))
+    return two_updates(TASK, batch(), MeshConfig(data=1))
 
 
-@pytest.mark.parametrize(
-    "config",
-    [MeshConfig(data=1, fsdp=8), MeshConfig(data=2, fsdp=2, tensor=2)],
-    ids=["fsdp 8", "2 x 2 x 2"],
-)
-def test_two_updates_over_a_mesh_equal_those_of_one_device(on_one, config):
-    state, metrics = two_updates(config)
-    for name, value in on_one[1].items():
-        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
-    for found, expected in zip(
-        jax.tree.leaves(state.params), jax.tree.leaves(on_one[0].params), strict=True
-    ):
-        np.testing.assert_allclose(found, expected, atol=2e-5)
+@pytest.mark.parametrize("mesh", MESHES)
+def test_two_updates_over_a_mesh_equal_those_of_one_device(on_one, mesh):
+    assert_equal(two_updates(TASK, batch(), MESHES[mesh]), on_one)
 
 
 def test_every_matrix_of_the_layers_is_split_over_fsdp_and_tensor():
-    state, _ = two_updates(MeshConfig(data=2, fsdp=2, tensor=2))
+    state, _ = two_updates(TASK, batch(), MESHES["2 x 2 x 2"])
     whole = [
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
