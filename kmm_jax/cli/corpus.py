@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kmm_jax.cli.arguments import add_config
+
 
 def add(subparsers: Any) -> None:
     """Add ``kmm corpus`` and its sub-commands."""
@@ -25,12 +27,10 @@ def _add_build(commands: Any) -> None:
         "shards. What is done is not done again, whatever was killed; the shards appear when all "
         "of them are whole.",
     )
-    build.add_argument("config", help="a config file, or its name under configs/ (corpus/tables)")
-    build.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="PATH=VALUE",
-        help="such as images.0.url='raw/images-*.parquet' image_rules.least_side=256",
+    add_config(
+        build,
+        name="corpus/tables",
+        overrides="such as images.0.url='raw/images-*.parquet' image_rules.least_side=256",
     )
     build.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="for shards/ and work/"

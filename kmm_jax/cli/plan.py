@@ -8,6 +8,8 @@ import json
 import os
 from typing import Any
 
+from kmm_jax.cli.arguments import add_config
+
 
 def add(commands: Any) -> None:
     """Add ``kmm plan``."""
@@ -17,8 +19,7 @@ def add(commands: Any) -> None:
         description="Compile a config's real training step for accelerators that need not be "
         "there, and say what it would need: no parameter is allocated.",
     )
-    command.add_argument("config", help="a config file, or its name under configs/ (coca/large)")
-    command.add_argument("overrides", nargs="*", metavar="PATH=VALUE", help="as for kmm train")
+    add_config(command, name="coca/large", overrides="as for kmm train")
     command.add_argument("--chips", type=int, required=True, metavar="N", help="how many")
     command.add_argument(
         "--chip", required=True, metavar="NAME", help="a100, h100, h200, v5e, v5p or v6e"

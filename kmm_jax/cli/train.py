@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kmm_jax.cli.arguments import add_config
+
 if TYPE_CHECKING:
     from kmm_jax.training.processes import Processes
 
@@ -22,12 +24,11 @@ def add(commands: Any) -> None:
         description="Train, or continue from the newest whole checkpoint in --run-dir. "
         "SIGTERM and Ctrl-C save first.",
     )
-    command.add_argument("config", help="a config file, or its name under configs/ (coca/shop)")
-    command.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="PATH=VALUE",
-        help='such as optimizer.learning_rate=3e-4 data.sources.0.weight=2 duration="3 epochs"',
+    add_config(
+        command,
+        name="coca/shop",
+        overrides="such as optimizer.learning_rate=3e-4 data.sources.0.weight=2 "
+        'duration="3 epochs"',
     )
     command.add_argument(
         "--run-dir", help="the run's folder or URL (gs://..., s3://...); runs/NAME by default"

@@ -30,7 +30,7 @@ def write_shard(path: Path, rows: Iterable[tuple[Mapping[str, Any], bytes]]) -> 
     """
     with _Shard(path) as shard:
         for record, image_bytes in rows:
-            shard.add(record, image_bytes)
+            shard.add(*_checked(record), image_bytes)
     return shard.rows
 
 
@@ -58,8 +58,7 @@ class _Shard:
     ) -> None:
         self._open.__exit__(kind, error, trace)
 
-    def add(self, record: Mapping[str, Any], image_bytes: bytes) -> None:
-        key, text = _checked(record)
+    def add(self, key: str, text: str, image_bytes: bytes) -> None:
         if key in self._hashes:
             raise DataError(f"two rows with image_hash {key!r} in one shard")
         self._add(f"{key}.jpg", image_bytes)
@@ -107,6 +106,7 @@ class ShardWriter:
         self.shard_rows = shard_rows
         self.shards: list[Path] = []
         self.rows = 0
+        self._open = contextlib.ExitStack()
         self._shard: _Shard | None = None
 
     def write(self, record: Mapping[str, Any], image_bytes: bytes) -> None:
@@ -116,14 +116,14 @@ class ShardWriter:
             DataError: the record breaks the schema, or its ``image_hash`` cannot be a file name or
                 is already in the shard in hand.
         """
-        _checked(record)  # before a full shard is closed for it
+        key, text = _checked(record)  # before a full shard is closed for it
         if self._shard is not None and self._shard.rows == self.shard_rows:
             self._close_shard()
         if self._shard is None:
             path = self.folder / f"{self.prefix}-{len(self.shards):03d}.tar"
-            self._shard = _Shard(path).__enter__()
+            self._shard = self._open.enter_context(_Shard(path))
             self.shards.append(path)
-        self._shard.add(record, image_bytes)
+        self._shard.add(key, text, image_bytes)
         self.rows += 1
 
     def __enter__(self) -> ShardWriter:
@@ -136,16 +136,14 @@ class ShardWriter:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            if self._shard is not None:
-                self._shard.__exit__(kind, error, trace)
+            self._open.__exit__(kind, error, trace)
             return
         self._close_shard()
         if self.shards:
             self._delete_leftovers()
 
     def _close_shard(self) -> None:
-        if self._shard is not None:
-            self._shard.__exit__(None, None, None)
+        self._open.close()
         self._shard = None
 
     def _delete_leftovers(self) -> None:
