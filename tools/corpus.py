@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kmm_jax.corpus import tables
+from kmm_jax.corpus import sources
 from kmm_jax.corpus.build import build
 from kmm_jax.corpus.config import CorpusConfig, Documents, ImageRules, Images
 from kmm_jax.corpus.images import image_facts
@@ -78,7 +78,7 @@ def of_the_shop(folder: Path, items: int) -> dict[str, Any]:
     found = {
         row["key"]: row["reason"]
         for path in (folder / "out/work/facts").iterdir()
-        for row in tables.rows(str(path), ["key", "reason"])
+        for row in sources.rows(str(path), ["key", "reason"])
     }
     rules = {}
     for rule in _IMAGE_RULES:
@@ -112,7 +112,7 @@ def of_photos(folder: Path, data: Path) -> dict[str, Any]:
     for name in _PHOTOS:
         images = Images(url=str(data / name), key=None)
         counts: collections.Counter[str] = collections.Counter()
-        for picture in tables.pictures(images, str(data / name)):
+        for picture in sources.pictures(images, str(data / name)):
             facts = image_facts(picture.data or b"", ImageRules())
             counts[facts.reason or "kept"] += 1
         found[name] = dict(counts)
@@ -151,10 +151,10 @@ def speed(folder: Path, data: Path, count: int) -> dict[str, Any]:
 
 def _look(file: str) -> int:
     """What the stages do with one file's pictures and titles, and nothing of what they write."""
-    for picture in tables.pictures(Images(url=file), file):
+    for picture in sources.pictures(Images(url=file), file):
         image_facts(picture.data or b"", ImageRules())
     titles = file.replace("images-", "documents-")
-    clean_batch([row["title"] for row in tables.rows(titles, ["title"])], TextRules())
+    clean_batch([row["title"] for row in sources.rows(titles, ["title"])], TextRules())
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kmm_jax.corpus import tables
+from kmm_jax.corpus import sources, tables
 from kmm_jax.corpus.images import image_facts
 from kmm_jax.corpus.jobs import Answer, config_of, settings, spread
 
@@ -60,7 +60,7 @@ def run(task: dict[str, Any]) -> Answer:
 
     def groups() -> Iterator[list[dict[str, Any]]]:
         held: list[dict[str, Any]] = []
-        for picture in tables.pictures(source, task["file"]):
+        for picture in sources.pictures(source, task["file"]):
             found = image_facts(picture.data or b"", config.image_rules)
             reasons[found.reason or "kept"] += 1
             row = {

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kmm_jax.corpus import tables
+from kmm_jax.corpus import sources, tables
 from kmm_jax.corpus.jobs import Answer, config_of
 from kmm_jax.data.shards import write_shard
 from kmm_jax.files import atomic_write
@@ -45,7 +45,9 @@ def _rows(task: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytes]]:
         chosen = chosen[part["first"] : part["last"]]
         source = config.images[part["source"]]
         places = [tuple(row["place"]) for row in chosen]
-        for row, data in zip(chosen, tables.pictures_at(source, part["file"], places), strict=True):
+        for row, data in zip(
+            chosen, sources.pictures_at(source, part["file"], places), strict=True
+        ):
             yield record(row), data
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kmm_jax.corpus import tables
+from kmm_jax.corpus import sources, tables
 from kmm_jax.corpus.config import Clicks
 from kmm_jax.corpus.jobs import Answer, config_of, settings, spread
 from kmm_jax.corpus.join import TEXTS
@@ -63,7 +63,7 @@ def _batches(source: Any, file: str) -> Iterator[list[tuple[str, str, int]]]:
             "" if row[text] is None else str(row[text]),
             _count(row[source.count]) if counted else 1,
         )
-        for row in tables.rows(file, columns)
+        for row in sources.rows(file, columns)
     )
     while batch := list(itertools.islice(rows, _AT_ONCE)):
         yield batch
