@@ -73,18 +73,16 @@ class ShardSource:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    def record(self, i: int) -> dict[str, Any]:
+        """The record of row ``i`` without its image, of which no byte is read."""
+        shard, key, _, (at, size) = self._place(i)
+        if at < 0:
+            raise BadRowError("pair", f"{shard}: {key}.jpg has no {key}.json", key=key)
+        return _parsed(shard, key, self._reader.read(shard, at, size))
+
     def read(self, i: int) -> Row:
         """Row ``i``; a missing member or a bad record raises DataError."""
-        if not 0 <= i < len(self):
-            raise IndexError(f"row {i} of {len(self)}")
-        number = int(np.searchsorted(self._ends, i, side="right"))
-        shard, index = self.shards[number], self._indexes[number]
-        row = i - (int(self._ends[number - 1]) if number else 0)
-        key = index.key(row)
-        (image_at, image_size), (record_at, record_size) = (
-            map(int, index.images[row]),
-            map(int, index.records[row]),
-        )
+        shard, key, (image_at, image_size), (record_at, record_size) = self._place(i)
         if image_at < 0 or record_at < 0:
             has, lacks = (".json", ".jpg") if image_at < 0 else (".jpg", ".json")
             raise BadRowError("pair", f"{shard}: {key}{has} has no {key}{lacks}", key=key)
@@ -97,11 +95,27 @@ class ShardSource:
         else:
             image = self._reader.read(shard, image_at, image_size)
             raw = self._reader.read(shard, record_at, record_size)
-        try:
-            record = parse_record(raw)
-        except DataError as error:
-            raise BadRowError("record", f"{shard}: {key}.json: {error}", key=key) from error
-        return Row(key=key, image=image, record=record)
+        return Row(key=key, image=image, record=_parsed(shard, key, raw))
+
+    def _place(self, i: int) -> tuple[str, str, tuple[int, int], tuple[int, int]]:
+        """Shard, key, and where image and record are: (offset, bytes), the offset -1 if nowhere."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"row {i} of {len(self)}")
+        number = int(np.searchsorted(self._ends, i, side="right"))
+        shard, index = self.shards[number], self._indexes[number]
+        row = i - (int(self._ends[number - 1]) if number else 0)
+        key = index.key(row)
+        image, record = (
+            (int(places[row][0]), int(places[row][1])) for places in (index.images, index.records)
+        )
+        return shard, key, image, record
+
+
+def _parsed(shard: str, key: str, raw: bytes) -> dict[str, Any]:
+    try:
+        return parse_record(raw)
+    except DataError as error:
+        raise BadRowError("record", f"{shard}: {key}.json: {error}", key=key) from error
 
 
 def open_source(url: str | os.PathLike[str]) -> Source:
@@ -110,6 +124,8 @@ def open_source(url: str | os.PathLike[str]) -> Source:
     - ``path`` or ``shards:path``: shards, see :class:`ShardSource`;
     - ``folder+tsv:IMAGES,TABLE?field=column&...``: a folder (or tar) of images and a TSV of texts,
       see :class:`~kmm_jax.data.folder_source.FolderSource`; without ``,TABLE``: ``IMAGES.tsv``;
+    - ``selection:FOLDER``: some rows of another source, see
+      :class:`~kmm_jax.data.selection.SelectionSource`;
     - ``tfds:name/split?field=feature&data_dir=...``: TensorFlow Datasets, see
       :class:`~kmm_jax.data.tfds_source.TFDSSource`.
 
@@ -122,6 +138,10 @@ def open_source(url: str | os.PathLike[str]) -> Source:
     path, _, query = rest.partition("?")
     if colon and scheme == "shards":
         return ShardSource(rest)
+    if colon and scheme == "selection":
+        from kmm_jax.data.selection import SelectionSource
+
+        return SelectionSource(rest)
     if colon and scheme == "folder+tsv":
         from kmm_jax.data.folder_source import FolderSource
 
