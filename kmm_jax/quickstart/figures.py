@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kmm_jax.evaluation.confusion import confusion_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from kmm_jax.evaluation.figures import svg
 
 Panels = Sequence[tuple[str, Sequence[tuple[str, str]]]]
 
@@ -42,22 +38,9 @@ def draw_curves(records: Sequence[Mapping[str, float]], panels: Panels) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         if axes.has_data():
             axes.legend(frameon=False, fontsize=9)
-    return _svg(figure)
+    return svg(figure)
 
 
 def draw_confusion(matrix_CC: np.ndarray, names: Sequence[str]) -> str:
     """A confusion matrix of counts, rows the truth."""
-    return _svg(confusion_figure(matrix_CC, names))
-
-
-def _svg(figure: Figure) -> str:
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    buffer = io.StringIO()
-    # A fixed salt: the same figure is the same text.
-    with rc_context({"svg.hashsalt": "kmm_jax"}):
-        figure.patch.set_alpha(0)
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return svg(confusion_figure(matrix_CC, names))
