@@ -8,14 +8,21 @@ import glob
 import json
 import os
 import shutil
+import socket
 import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from kmm_jax.errors import UserError
+
 # What only writing meets; another error in the same block may come from what is being read.
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+# What file systems say that lock no files.
+_LOCKLESS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 _ABANDONED_SECONDS = 24 * 3600
 
@@ -124,3 +131,76 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     with atomic_write(path, "w") as file:
         json.dump(value, file, ensure_ascii=False, indent=2)
         file.write("\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The JSON in a file; None where there is no file, or no JSON in it."""
+    try:
+        return json.loads(Path(path).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Hold the file ``path`` for this process alone while the block runs; it is there meanwhile.
+
+    The lock is the operating system's (``flock``): it ends with the process however that ends, so
+    that none is ever stale on one machine. On NFS the server keeps it (Linux passes ``flock`` on as
+    a lock of the whole file), which holds between machines; that of a machine that lost power stays
+    until its lease ends, some 90 seconds. Lustre needs the mount option ``flock``. Where a file
+    system locks nothing (object stores mounted as folders), a warning is given and nothing is held.
+
+    Args:
+        what: the block does, for the message: ``a corpus is being built here``.
+
+    Raises:
+        UserError: another process holds it; names its host and number.
+    """
+    path = Path(path)
+    new = not path.parent.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = _lock(path, what)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+        if new:  # and nothing was made of it
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+
+
+def _lock(path: Path, what: str) -> IO[str]:
+    import fcntl
+
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "a process that has not said its name yet"
+            file.close()
+            raise UserError(
+                f"{path.parent}: {what} by {holder}; wait for it, or end it first (what it has "
+                "finished is kept)"
+            ) from error
+        except OSError as error:
+            if error.errno not in _LOCKLESS:
+                file.close()
+                raise
+            warnings.warn(
+                f"{path.parent} is on a file system without locks ({error.strerror}): see to it "
+                "yourself that no two processes work there at once",
+                stacklevel=4,
+            )
+            return file
+        # Its holder may have removed it after we opened it: then others lock another of that name.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                file.flush()
+                return file
+        file.close()

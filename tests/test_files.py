@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from kmm_jax.files import atomic_directory, atomic_write
+from kmm_jax.errors import UserError
+from kmm_jax.files import atomic_directory, atomic_write, locked
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -53,3 +54,21 @@ def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path):
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_lock_is_held_by_one_names_its_holder_and_leaves_nothing(tmp_path):
+    path = tmp_path / "new" / ".lock"
+    with locked(path, "it is used"):
+        assert path.exists()
+        with (
+            pytest.raises(UserError, match=f"it is used by process {os.getpid()} on"),
+            locked(path, "it is used"),
+        ):
+            raise AssertionError
+        assert path.exists()
+    assert not path.parent.exists()
+    (tmp_path / "new").mkdir()
+    path.write_text("process 1 on a machine that is gone\n")
+    with locked(path, "it is used"):
+        (tmp_path / "new" / "made").touch()
+    assert [left.name for left in path.parent.iterdir()] == ["made"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from kmm_jax.data.schema import texts
 from kmm_jax.data.shards import ShardWriter
 from kmm_jax.data.sources import open_source
 from kmm_jax.errors import DataError
-from kmm_jax.files import write_json
+from kmm_jax.files import read_json, write_json
 from kmm_jax.quickstart.recipes import Recipe
 from kmm_jax.text.tokenizer import Tokenizer
 
@@ -47,7 +46,7 @@ def prepare(name: str, recipe: Recipe, output: Path, *, folder: Path | None) -> 
     )
     # Beside the tokenizer: a folder with anything else in it is not taken for one.
     note, wanted = data / "tokenizer_made_from.json", {**made, "vocabulary": recipe.vocabulary}
-    if not (prepared.tokenizer / "tokenizer.json").is_file() or _read(note) != wanted:
+    if not (prepared.tokenizer / "tokenizer.json").is_file() or read_json(note) != wanted:
         tokenizer = Tokenizer.train(_texts(prepared.train), vocab_size=recipe.vocabulary)
         tokenizer.save(prepared.tokenizer)
         write_json(note, wanted)
@@ -68,7 +67,7 @@ def _shards(name: str, recipe: Recipe, data: Path, folder: Path | None) -> dict[
     # Written last: shards without it are those of a run that was interrupted.
     done = data / "data.json"
     wanted = {"data": name, "train": recipe.train, "test": recipe.test}
-    if _read(done) == wanted:
+    if read_json(done) == wanted:
         return wanted
     splits: tuple[tuple[Literal["train", "test"], int], ...] = (
         ("train", recipe.train),
@@ -83,14 +82,6 @@ def _shards(name: str, recipe: Recipe, data: Path, folder: Path | None) -> dict[
         print(f"  {writer.rows:,} {split} rows", file=sys.stderr)
     write_json(done, wanted)
     return wanted
-
-
-def _read(path: Path) -> Any:
-    """The JSON in a file; None where there is none, or no JSON."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def _texts(url: str) -> Iterator[str]:
