@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
-
-from jax.sharding import PartitionSpec
 
 from kmm_jax.errors import ConfigError
 
@@ -40,7 +39,7 @@ def to_json(config: Any, path: str = "") -> Any:
         return {_TYPE: f"{kind.__module__}:{kind.__qualname__}", **fields}
     if config is None or isinstance(config, bool | int | float | str):
         return config
-    if isinstance(config, PartitionSpec):
+    if _is_partition(config):
         return {_PARTITION: [list(axes) if isinstance(axes, tuple) else axes for axes in config]}
     if isinstance(config, PurePath):
         return str(config)
@@ -67,6 +66,8 @@ def from_json(values: Any) -> Any:
     if not isinstance(values, dict):
         return values
     if _PARTITION in values:
+        from jax.sharding import PartitionSpec
+
         axes = (tuple(axis) if isinstance(axis, list) else axis for axis in values[_PARTITION])
         return PartitionSpec(*axes)
     fields = {key: from_json(value) for key, value in values.items() if key != _TYPE}
@@ -78,6 +79,11 @@ def from_json(values: Any) -> Any:
         raise ConfigError(
             f"{values[_TYPE]} cannot be rebuilt: {error}; it was written by another version"
         ) from error
+
+
+def _is_partition(config: Any) -> bool:
+    # Who has one has imported JAX; the corpus's many processes have none and start without it.
+    return "jax" in sys.modules and isinstance(config, sys.modules["jax"].sharding.PartitionSpec)
 
 
 def _dataclass(name: str) -> type:

@@ -7,6 +7,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from kmm_jax.errors import ConfigError, nearest
@@ -137,6 +138,8 @@ def _parse(text: str, hint: Any) -> Any:
         return _parse_number(text, hint)
     if hint is str:
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] in "\"'" else text
+    if hint is Path:
+        return Path(_parse(text, str))
     if origin is tuple or hint is tuple:
         return _parse_tuple(text, arguments)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -49,6 +50,7 @@ class Outer:
     rate: float | None = None
     on: bool = False
     size: int | str = 1
+    lists: tuple[Path, ...] = ()
 
     def __post_init__(self):
         if self.count < 0:
@@ -69,6 +71,7 @@ class Outer:
         ("inner.pair=(1, 2)", lambda o: o.inner.pair == (1.0, 2.0)),
         ("inner.names=빨강,파랑", lambda o: o.inner.names == ("빨강", "파랑")),
         ("inner.names=()", lambda o: o.inner.names == ()),
+        ("lists=a/b.txt,c.txt", lambda o: o.lists == (Path("a/b.txt"), Path("c.txt"))),
         ("inner.kind=b", lambda o: o.inner.kind == "b"),
         ("inner.pair.1=0.7", lambda o: o.inner.pair == (0.9, 0.7)),
         ("parts.1.kind=b", lambda o: [p.kind for p in o.parts] == ["a", "b"]),
