@@ -29,7 +29,7 @@ def expand(pattern: Pattern) -> list[str]:
     if not isinstance(pattern, str | os.PathLike):
         return [shard for one in pattern for shard in expand(one)]
     pattern = os.fspath(pattern)
-    return [shard for one in _braces(pattern) for shard in _expand_one(one)]
+    return [shard for one in braces(pattern) for shard in _expand_one(one)]
 
 
 def sets(shards: Iterable[str]) -> dict[str, list[str]]:
@@ -62,7 +62,12 @@ def _names_folder(pattern: Pattern) -> bool:
     return not (text.endswith(".tar") or _WILD.search(text) or _BRACES.search(text))
 
 
-def _braces(pattern: str) -> list[str]:
+def braces(pattern: str) -> list[str]:
+    """The patterns without braces that one with braces stands for: ``{000..012}``, ``{jpg,png}``.
+
+    Raises:
+        DataError: a range runs backwards.
+    """
     match = _BRACES.search(pattern)
     if not match:
         return [pattern]
@@ -78,7 +83,7 @@ def _braces(pattern: str) -> list[str]:
     return [
         whole
         for choice in choices
-        for whole in _braces(pattern[: match.start()] + choice + pattern[match.end() :])
+        for whole in braces(pattern[: match.start()] + choice + pattern[match.end() :])
     ]
 
 

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -52,19 +52,31 @@ def stamp(path: str) -> tuple[int, int]:
     if is_url(path):
         system, inner = file_system(path)
         told = patiently(path, lambda: system.info(inner))
-        info = {str(name).lower(): value for name, value in told.items()}
         # `ukey` is only a hash of the URL over HTTP: it stays when the file changes.
-        mark = next((info[name] for name in _MARKS if info.get(name)), None)
-        mark = patiently(path, lambda: system.ukey(inner)) if mark is None else mark
-        if info.get("size") is None:
+        mark = mark_of(told) or patiently(path, lambda: system.ukey(inner))
+        if told.get("size") is None:
             raise DataError(f"{path}: the server does not tell its size, which reading needs")
         digest = hashlib.sha256(str(mark).encode()).digest()
-        return int(info["size"]), int.from_bytes(digest[:8], "big") >> 1
+        return int(told["size"]), int.from_bytes(digest[:8], "big") >> 1
     try:
         status = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"{path}: no such file") from error
     return status.st_size, status.st_mtime_ns
+
+
+def is_folder(path: str) -> bool:
+    """Whether ``path`` is a folder, on the disk or behind a URL."""
+    if not is_url(path):
+        return Path(path).expanduser().is_dir()
+    system, inner = file_system(path)
+    return bool(patiently(path, lambda: system.isdir(inner)))
+
+
+def mark_of(info: Mapping[str, Any]) -> str | None:
+    """What a file system tells of a file's change: a tag or a time; None where it tells none."""
+    lower = {str(name).lower(): value for name, value in info.items()}
+    return next((str(lower[name]) for name in _MARKS if lower.get(name)), None)
 
 
 @contextlib.contextmanager

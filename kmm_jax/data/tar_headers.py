@@ -18,9 +18,10 @@ _MAX_EXTENSION = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A regular file in a tar: its name, and where its bytes stand."""
+    """A regular file in a tar: its name, where its headers begin and where its bytes stand."""
 
     name: str
+    start: int
     offset: int
     size: int
 
@@ -34,6 +35,7 @@ def members(file: BinaryIO, name: str, total: int) -> Iterator[Member]:
         DataError: compressed, corrupt or truncated; a truncation names the last whole member.
     """
     position, count, last = 0, 0, "none"
+    start: int | None = None
     extension = _Extension()
 
     def fail(what: str) -> DataError:
@@ -70,6 +72,7 @@ def members(file: BinaryIO, name: str, total: int) -> Iterator[Member]:
                 f"truncated tar: a member at byte {position:,} needs {size:,} bytes, "
                 f"{max(total - data, 0):,} are there"
             )
+        begins = position if start is None else start
         position = data + -(-size // _BLOCK) * _BLOCK
         if kind in b"LKxgX":
             if size > _MAX_EXTENSION:
@@ -78,8 +81,12 @@ def members(file: BinaryIO, name: str, total: int) -> Iterator[Member]:
                 extension.read(kind, file.read(size))
             except ValueError as error:
                 raise fail(f"corrupt extended header at byte {data - _BLOCK:,}") from error
+            # A global header (g) is of all that follow, not of the next member.
+            start = None if kind == b"g" else begins
             continue
-        member = Member(name=extension.name or _name(header), offset=data, size=size)
+        start = None
+        name_inside = extension.name or _name(header)
+        member = Member(name=name_inside, start=begins, offset=data, size=size)
         extension = extension.after_member()
         if kind in _REGULAR and not member.name.endswith("/"):
             yield member

@@ -88,7 +88,7 @@ def build_index(shard: str) -> TarIndex:
     total, _ = stamp(shard)
     with open_stream(shard) as file:
         for member in members(file, shard, total):
-            key, side = _key_and_side(member.name)
+            key, side = key_and_side(member.name)
             if side is None:
                 continue
             row = newest.get(key)
@@ -112,7 +112,14 @@ def build_index(shard: str) -> TarIndex:
     )
 
 
-def _key_and_side(name: str) -> tuple[str, int | None]:
+def forget(shard: str) -> None:
+    """Remove the stored index of a local shard, which names its rows, from wherever it may be."""
+    for place in (Path(f"{shard}.index"), _cache_place(shard)):
+        place.unlink(missing_ok=True)
+
+
+def key_and_side(name: str) -> tuple[str, int | None]:
+    """A member's row, by its name without the suffix, and 0 for its image, 1 for its record."""
     folder, _, base = name.removeprefix("./").rpartition("/")
     stem, dot, suffix = base.rpartition(".")
     suffix = dot + suffix.lower()

@@ -44,7 +44,8 @@ class Embeddings:
         model_hash: of the model that computed them.
         origin: where the rows came from, as ``export_embeddings`` was told.
         metadata: notes that ``export_embeddings`` was given.
-        spans: for each part ``(start, stop, kept)``: the source's rows and how many are here.
+        spans: for each part ``(start, stop, kept)``: between which of the source's rows its rows
+            are, and how many are here.
     """
 
     ids: list[str]
@@ -116,7 +117,7 @@ def export_embeddings(
             start = number * part_rows
             stop = min(start + part_rows, rows)
             ids, vectors = compute(start, stop)
-            _write_part(path, ids, vectors, identity, limit=stop - start)
+            write_part(path, ids, vectors, identity, limit=stop - start)
     if process_count == 1:
         _remove_leftovers(folder / MANIFEST)
     kept = [_kept_rows(path, identity) if path.is_file() else None for path in paths]
@@ -150,22 +151,26 @@ def load_embeddings(folder: str | os.PathLike[str]) -> Embeddings:
         DataError: no manifest, or a part that is missing, damaged or of another shape.
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     dim, rows = manifest["dim"], manifest["rows"]
     vectors_ND = np.empty((rows, dim), np.float32)
     ids: list[str] = []
     spans: list[tuple[int, int, int]] = []
+    purged = 0
     for number, part in enumerate(manifest["parts"]):
         path = folder / part["file"]
         checksums.check(path, part)
-        table = _read_part(path, dim)
+        table = read_part(path, dim)
         if table.num_rows != part["rows"] or len(ids) + table.num_rows > rows:
             raise DataError(f"{path}: {table.num_rows} rows, not as {MANIFEST} says")
-        vectors_ND[len(ids) : len(ids) + table.num_rows] = _matrix(table, dim)
+        vectors_ND[len(ids) : len(ids) + table.num_rows] = matrix(table, dim)
         ids += table.column("id").to_pylist()
         start = number * manifest["part_rows"]
         stop = min(start + manifest["part_rows"], manifest["source_rows"])
-        spans.append((start, stop, table.num_rows))
+        # Rows that were purged before this part may be gone from the source too: then the part's
+        # rows stand that much earlier there.
+        spans.append((start - purged, stop, table.num_rows))
+        purged += part.get("purged", 0)
     if len(ids) != rows:
         raise DataError(f"{folder}: the parts hold {len(ids)} rows, {MANIFEST} says {rows}")
     return Embeddings(
@@ -196,7 +201,12 @@ def first_of_each(embeddings: Embeddings) -> Embeddings:
     )
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a whole export.
+
+    Raises:
+        DataError: there is none, or it is damaged or of another version.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         parts = len(list(folder.glob("part-*.parquet"))) if folder.is_dir() else 0
@@ -223,7 +233,7 @@ def _part_paths(folder: Path, rows: int, part_rows: int) -> list[Path]:
 
 def _refuse_another(folder: Path, identity: Mapping[str, Any]) -> None:
     for path in sorted(folder.glob("part-*.parquet")):
-        found = _identity_of(path)
+        found = identity_of(path)
         if found is None:
             continue
         for name, words in _WORDS.items():
@@ -234,7 +244,7 @@ def _refuse_another(folder: Path, identity: Mapping[str, Any]) -> None:
                 )
 
 
-def _identity_of(path: Path) -> dict[str, Any] | None:
+def identity_of(path: Path) -> dict[str, Any] | None:
     """What the part says of itself; None if it is no whole Parquet file of ours."""
     try:
         found = json.loads((pq.read_schema(path).metadata or {})[_IDENTITY])
@@ -245,16 +255,20 @@ def _identity_of(path: Path) -> dict[str, Any] | None:
 
 def _kept_rows(path: Path, identity: Mapping[str, Any]) -> int | None:
     """How many rows a whole part holds; None if it is missing or not whole."""
-    if not path.is_file() or _identity_of(path) != identity:
+    if not path.is_file() or identity_of(path) != identity:
         return None
     try:
-        return int(_read_part(path, identity["dim"]).num_rows)
+        return int(read_part(path, identity["dim"]).num_rows)
     except DataError:
         return None
 
 
-def _read_part(path: Path, dim: int) -> pa.Table:
-    """Read a part with the checksums of its pages."""
+def read_part(path: Path, dim: int) -> pa.Table:
+    """Read a part with the checksums of its pages.
+
+    Raises:
+        DataError: it is damaged, or its columns are not ``id`` and ``vector`` of ``dim`` values.
+    """
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
     except (OSError, pa.ArrowException) as error:
@@ -274,12 +288,13 @@ def _schema(dim: int) -> pa.Schema:
     )
 
 
-def _matrix(table: pa.Table, dim: int) -> np.ndarray:
+def matrix(table: pa.Table, dim: int) -> np.ndarray:
+    """The vectors of a part, float32 (N, D)."""
     column = table.column("vector").combine_chunks()
     return np.asarray(column.flatten()).reshape(table.num_rows, dim)
 
 
-def _write_part(
+def write_part(
     path: Path,
     ids: Sequence[str],
     vectors: np.ndarray,
@@ -287,6 +302,15 @@ def _write_part(
     *,
     limit: int,
 ) -> None:
+    """Write a part whole or not at all.
+
+    Args:
+        identity: what the part says of itself.
+        limit: rows of the source that it was made of.
+
+    Raises:
+        DataError: ids and vectors that do not match, NaN, or more of them than ``limit``.
+    """
     dim = identity["dim"]
     vectors_ND = np.ascontiguousarray(vectors, np.float32).reshape(-1, *np.shape(vectors)[1:])
     if vectors_ND.shape != (len(ids), dim) or len(ids) > limit:

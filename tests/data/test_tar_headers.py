@@ -17,17 +17,17 @@ LONG = "아주_긴_이름/" * 12 + "빨간셔츠" * 20
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
 
-def ours(path: Path) -> list[tuple[str, int, int]]:
+def ours(path: Path) -> list[tuple[str, int, int, int]]:
     with path.open("rb") as file:
         return [
-            (one.name, one.offset, one.size)
+            (one.name, one.start, one.offset, one.size)
             for one in members(file, str(path), path.stat().st_size)
         ]
 
 
-def theirs(path: Path) -> list[tuple[str, int, int]]:
+def theirs(path: Path) -> list[tuple[str, int, int, int]]:
     with tarfile.open(path) as tar:
-        return [(one.name, one.offset_data, one.size) for one in tar if one.isfile()]
+        return [(one.name, one.offset, one.offset_data, one.size) for one in tar if one.isfile()]
 
 
 @pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
@@ -39,7 +39,7 @@ def test_members_equal_tarfiles(tmp_path: Path, format: int) -> None:
     sizes = rng.choice([0, 1, 511, 512, 513, 5000], len(names))
     write_tar(path, [(n, rng.bytes(s)) for n, s in zip(names, sizes, strict=True)], format)
     assert ours(path) == theirs(path)
-    assert [name for name, _, _ in ours(path)] == names
+    assert [name for name, *_ in ours(path)] == names
 
 
 def test_folders_and_links_are_passed_over(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_folders_and_links_are_passed_over(tmp_path: Path) -> None:
         file = tarfile.TarInfo("사진/1.jpg")
         file.size = 3
         tar.addfile(file, io.BytesIO(b"abc"))
-    assert [name for name, _, _ in ours(path)] == ["사진/1.jpg"]
+    assert [name for name, *_ in ours(path)] == ["사진/1.jpg"]
     assert ours(path) == theirs(path)
 
 
@@ -70,7 +70,7 @@ def test_sizes_in_base_256_and_in_pax_headers_are_read(tmp_path: Path) -> None:
             file.write(header)
             file.seek(big, os.SEEK_CUR)
             file.write(bytes(1024))
-        assert ours(path) == [("영상.jpg", len(header), big)]
+        assert ours(path) == [("영상.jpg", 0, len(header), big)]
 
 
 def test_a_global_pax_header_does_not_disturb(tmp_path: Path) -> None:
