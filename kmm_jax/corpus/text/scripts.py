@@ -26,6 +26,7 @@ _ACCENTS = re.compile(f"[{_ACCENTED}]")
 
 _NOT_PROSE = re.compile(r"[^\s0-9가-힣A-Za-z]")
 _LATIN = re.compile(r"[A-Za-z]")
+_HANGUL = re.compile("[가-힣ㄱ-ㆎ\u1100-\u11ff]")
 _HANJA_LETTER = re.compile(f"[{_HANJA}{_HIRAGANA}{_OTHER}]")
 
 
@@ -56,3 +57,9 @@ def symbol_share(text: str, *, count_latin: bool) -> float:
     if count_latin:
         count += len(_LATIN.findall(text))
     return count / size
+
+
+def hangul_share(text: str) -> float:
+    """Hangul among all letters, 0 to 1; digits and signs are no letters, and no letters give 0."""
+    hangul = len(_HANGUL.findall(text))
+    return hangul / sum(map(str.isalpha, text)) if hangul else 0.0
