@@ -23,12 +23,15 @@ class Sample(NamedTuple):
         pixels_HWC: uint8 RGB, upright; the shorter side at least the ``side`` of the scorer where
             the picture has as many pixels.
         titles, queries: cleaned, the most frequent first.
+        names, captions: of the product, one at most; and those beside the picture. Cleaned.
     """
 
     image_hash: str
     pixels_HWC: np.ndarray
     titles: tuple[str, ...]
     queries: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
 
 
 class Scorer(Protocol):
@@ -58,7 +61,10 @@ class Score(Protocol):
         ...
 
     def columns(self) -> dict[str, pa.DataType]:
-        """The columns it fills, named as in the shards' records (slide 2.3)."""
+        """The columns it fills, named as in the shards' records (slide 2.3).
+
+        Numbers are float64: as float32, 0.4 would stand in a record as 0.4000000059604645.
+        """
         ...
 
     def identity(self) -> Any:
@@ -77,8 +83,8 @@ class Score(Protocol):
         """The row as it stays, and the reason for which it does not.
 
         Args:
-            row: with the columns of this score, ``titles``, ``query`` and their counts. A score of
-                texts may take some of them out.
+            row: with the columns of this score, ``titles``, ``query`` and their counts, ``beside``
+                (see the module of that name). A score of texts may take some of them out.
         """
         ...
 

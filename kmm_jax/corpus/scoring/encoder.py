@@ -1,0 +1,34 @@
+"""The dual encoders that scores use: each loaded once a process."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING
+
+from kmm_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kmm_jax.inference.model import Model
+
+_loading = threading.Lock()
+
+
+def encoder(path: str | None) -> Model:
+    """The model at ``path``.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+        ConfigError: none is named.
+    """
+    if path is None:
+        raise ConfigError("a score by a dual encoder needs its model: similarity.model=PATH")
+    with _loading:  # of several threads one loads it
+        return _load(path)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: str) -> Model:
+    from kmm_jax import inference
+
+    return inference.load(path)
