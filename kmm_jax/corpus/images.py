@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,9 @@ from kmm_jax.errors import DataError
 # moves by less than a thousandth, and decoding a photo takes a fraction of the time.
 _COUNTED_SIDE = 256
 _HASH_SIDE = 32  # the picture's side for the perceptual hash; 8 x 8 of its frequencies are kept
+_SHADE_SIDE, _COLOUR_SIDE = 8, 4  # of the tiny pictures that a second look compares
 _JPEG = b"\xff\xd8\xff"
+_ADDRESS = re.compile(r" ?<[\w.]+ object at 0x[0-9a-f]+>")
 
 
 class Facts(NamedTuple):
@@ -26,6 +29,7 @@ class Facts(NamedTuple):
         width, height: pixels; 0 where the header could not be read.
         white: share of white pixels, -1 where nothing was decoded.
         perceptual: 64 bits that similar pictures share, 0 where nothing was decoded.
+        look: what ``alike`` compares; empty where nothing was decoded.
         reason: why it is rejected (``small``, ``aspect``, ``white``, ``decode_error``), or None.
         note: of a picture that cannot be decoded, what the decoder said.
     """
@@ -35,6 +39,7 @@ class Facts(NamedTuple):
     height: int
     white: float
     perceptual: int
+    look: bytes
     reason: str | None
     note: str | None = None
 
@@ -50,22 +55,27 @@ def image_facts(data: bytes, rules: ImageRules) -> Facts:
         if width * height > MAX_PIXELS:
             raise DataError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
         if reason := _shape(width, height, rules):
-            return Facts(image_hash, width, height, -1.0, 0, reason)
+            return Facts(image_hash, width, height, -1.0, 0, b"", reason)
         pixels = _decode(data)
     except MemoryError:
         raise
     except Exception as error:  # decoders of broken bytes raise many kinds
-        note = " ".join(str(error).split())[:200] or type(error).__name__
-        return Facts(image_hash, 0, 0, -1.0, 0, "decode_error", note)
+        told = _ADDRESS.sub("", " ".join(str(error).split()))  # which is another one each time
+        note = told[:200] or type(error).__name__
+        return Facts(image_hash, 0, 0, -1.0, 0, b"", "decode_error", note)
     white = _white(pixels, rules.white)
     reason = "white" if white >= rules.most_white else None
-    return Facts(image_hash, width, height, white, perceptual_hash(pixels), reason)
+    perceptual, look = looks(pixels)
+    return Facts(image_hash, width, height, white, perceptual, look, reason)
 
 
-def perceptual_hash(pixels_HWC: np.ndarray) -> int:
-    """64 bits: which of the 8 x 8 lowest frequencies of the grey picture lie above their median.
+def looks(pixels_HWC: np.ndarray) -> tuple[int, bytes]:
+    """The perceptual hash, and what a second look compares.
 
-    Pictures that differ in size, in compression or a little in brightness differ in a few bits.
+    The hash: which of the 8 x 8 lowest frequencies of the grey picture lie above their median, 64
+    bits. Pictures that differ in size, in compression or a little in brightness differ in a few of
+    them; so do two shoes on white. The second look: the shades of a picture of 8 x 8 pixels, and
+    the two colour differences (YCrCb) of one of 4 x 4, which tell a red shoe from a blue one.
 
     Args:
         pixels_HWC: uint8 RGB.
@@ -78,7 +88,22 @@ def perceptual_hash(pixels_HWC: np.ndarray) -> int:
     # The first is the mean brightness and says nothing of the picture.
     bits = low > np.median(low[1:])
     bits[0] = False
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    shades = cv2.resize(small, (_SHADE_SIDE, _SHADE_SIDE), interpolation=cv2.INTER_AREA)
+    tiny = cv2.resize(pixels_HWC, (_COLOUR_SIDE, _COLOUR_SIDE), interpolation=cv2.INTER_AREA)
+    colours = cv2.cvtColor(tiny, cv2.COLOR_RGB2YCrCb)[:, :, 1:]
+    perceptual = int.from_bytes(np.packbits(bits).tobytes(), "big")
+    return perceptual, shades.tobytes() + colours.tobytes()
+
+
+def alike(one: bytes, other: bytes, *, shade: int, colour: int) -> bool:
+    """Whether a second look finds the same: no shade, no colour differs by more (of 255).
+
+    What all shades have in common, the picture's brightness, is left out.
+    """
+    split = _SHADE_SIDE**2
+    differ = np.frombuffer(one, np.uint8).astype(np.float32) - np.frombuffer(other, np.uint8)
+    shades, colours = differ[:split], differ[split:]
+    return bool(np.abs(shades - shades.mean()).max() <= shade and np.abs(colours).max() <= colour)
 
 
 def _size(data: bytes) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kmm_jax.corpus.config import ImageRules
-from kmm_jax.corpus.images import image_facts, perceptual_hash
+from kmm_jax.corpus.images import alike, image_facts, looks
 
 RULES = ImageRules()
 
@@ -71,6 +71,7 @@ def test_copies_in_another_size_and_compression_are_near_and_others_far():
         found = image_facts(copy, RULES)
         assert found.image_hash != original.image_hash
         assert distance(found, original) <= 3
+        assert alike(found.look, original.look, shade=10, colour=3)
     others = [image_facts(photo(seed=seed), RULES) for seed in range(1, 30)]
     assert min(distance(original, other) for other in others) > 10
 
@@ -78,7 +79,24 @@ def test_copies_in_another_size_and_compression_are_near_and_others_far():
 def test_brightness_leaves_the_perceptual_hash_alone():
     pixels = np.asarray(Image.open(io.BytesIO(photo())))
     brighter = np.clip(pixels.astype(int) + 12, 0, 255).astype(np.uint8)
-    assert (perceptual_hash(pixels) ^ perceptual_hash(brighter)).bit_count() <= 3
+    (one, look), (other, brighter_look) = looks(pixels), looks(brighter)
+    assert (one ^ other).bit_count() <= 3
+    assert alike(look, brighter_look, shade=10, colour=3)
+
+
+def test_the_same_thing_in_another_colour_or_with_another_pattern_is_another():
+    def shirt(colour, stripes=0):
+        pixels = np.full((240, 240, 3), 255, np.uint8)
+        pixels[60:180, 60:180] = colour
+        for row in range(stripes):
+            pixels[66 + row * 14 : 70 + row * 14, 60:180] = 255
+        return looks(pixels)
+
+    (blue, look), (red, red_look) = shirt((60, 90, 160)), shirt((150, 70, 60))
+    assert (blue ^ red).bit_count() <= 3  # the same shape
+    assert not alike(look, red_look, shade=10, colour=3)
+    _, striped = shirt((60, 90, 160), stripes=8)
+    assert not alike(look, striped, shade=10, colour=255)
 
 
 def test_the_same_bytes_have_the_same_hash_and_hexadecimal_names():
