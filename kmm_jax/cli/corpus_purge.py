@@ -1,0 +1,87 @@
+"""``kmm corpus purge``: pictures out of shards, embeddings and indexes, with a receipt."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+_SHOWN = 5
+
+
+def add(commands: Any) -> None:
+    """Add ``kmm corpus purge``."""
+    purge = commands.add_parser(
+        "purge",
+        help="remove pictures from what was made of them, by their hashes",
+        description="Remove pictures from shards, embeddings and indexes. A corpus notes their "
+        "hashes in purged.txt and builds without them from now on. Every file is the old or the "
+        "new one, whatever is killed; the same command again completes it. Stop what writes to "
+        "the targets first.",
+    )
+    purge.add_argument(
+        "targets",
+        nargs="+",
+        metavar="TARGET",
+        help="a corpus's folder, tars (a folder, a glob), embeddings or an index",
+    )
+    purge.add_argument(
+        "--hashes",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="an image_hash a line (# begins a comment), or .csv or .parquet with that column",
+    )
+    purge.add_argument(
+        "--near",
+        action="store_true",
+        help="also pictures that a corpus among the targets found to be near duplicates of them",
+    )
+    purge.add_argument("--dry-run", action="store_true", help="look only, change nothing")
+    purge.add_argument(
+        "--receipts",
+        type=Path,
+        metavar="FOLDER",
+        help="for the receipt (default: purge-receipts beside FILE)",
+    )
+    purge.set_defaults(run=_purge)
+
+
+def _purge(arguments: argparse.Namespace) -> int:
+    from kmm_jax.corpus.purge.run import purge
+
+    done = purge(
+        arguments.hashes,
+        arguments.targets,
+        receipts=arguments.receipts,
+        near=arguments.near,
+        dry_run=arguments.dry_run,
+        command=shlex.join(["kmm", *sys.argv[1:]]),
+    )
+    receipt = done.receipt
+    verb = "would leave" if arguments.dry_run else "left"
+    for target in receipt["targets"]:
+        files = len(target["files"])
+        print(
+            f"{target['target']} ({target['kind']}): {target['removed']:,} of "
+            f"{target['rows_before']:,} rows {verb}, from {files:,} of {target['files_in_all']:,} "
+            "files"
+        )
+    _warn(receipt)
+    print(f"receipt: {done.path}" if done.path else "nothing was changed (--dry-run)")
+    return 0
+
+
+def _warn(receipt: dict[str, Any]) -> None:
+    hashes = receipt["hashes"]
+    if not hashes["count"]:
+        print(f"warning: {hashes['file']} names no hash, so nothing is removed", file=sys.stderr)
+    if nowhere := receipt["nowhere"]:
+        more = f" and {len(nowhere) - _SHOWN:,} more" if len(nowhere) > _SHOWN else ""
+        print(
+            f"warning: {len(nowhere):,} of {hashes['count']:,} hashes were found nowhere: "
+            f"{', '.join(nowhere[:_SHOWN])}{more}",
+            file=sys.stderr,
+        )
