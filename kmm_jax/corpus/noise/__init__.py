@@ -1,0 +1,1 @@
+"""Words that many search for and no picture shows: proposed from how much their pictures agree."""
