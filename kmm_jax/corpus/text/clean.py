@@ -12,7 +12,7 @@ from kmm_jax.corpus.text.context import fold
 from kmm_jax.corpus.text.mapping import normalized
 from kmm_jax.corpus.text.personal import Finder
 from kmm_jax.corpus.text.rules import PERSONAL, REASONS, Decision, Span, TextRules
-from kmm_jax.corpus.text.words import Words
+from kmm_jax.corpus.text.words import Words, lists_mark
 
 # The first to claim characters keeps them: an address of the web may hold digits of a phone, a
 # phone number beside a carrier is no parcel.
@@ -39,13 +39,15 @@ class Cleaned:
 
     ``text`` is normalised, what is masked in it replaced; personal data is replaced in rejected
     texts as well. ``spans`` are [start, end) in the input's code points, with the reason, sorted;
-    ``symbols`` and ``empty`` have none, being about the whole text.
+    ``symbols`` and ``empty`` have none, being about the whole text. ``rejected_for`` is the first
+    of the reasons that reject, where one does.
     """
 
     text: str
     decision: Decision
     reasons: tuple[str, ...] = ()
     spans: tuple[Span, ...] = ()
+    rejected_for: str | None = None
 
 
 class Cleaner:
@@ -76,11 +78,13 @@ class Cleaner:
         decision: Decision = "mask" if reasons else "keep"
         if reasons & self._rejects:
             decision = "reject"
+        ordered = tuple(sorted(reasons, key=_ORDER.__getitem__))
         return Cleaned(
             kept,
             decision,
-            tuple(sorted(reasons, key=_ORDER.__getitem__)),
+            ordered,
             tuple((*mapped.span(start, end), reason) for start, end, reason in found),
+            next((reason for reason in ordered if reason in self._rejects), None),
         )
 
     def batch(self, texts: Sequence[str]) -> list[Cleaned]:
@@ -146,18 +150,20 @@ def _merged(found: list[Span]) -> list[Span]:
 
 
 @functools.lru_cache(maxsize=8)
-def _cleaner(rules: TextRules) -> Cleaner:
+def _cleaner(rules: TextRules, lists: str) -> Cleaner:
     return Cleaner(rules)
 
 
 def clean(text: str, rules: TextRules | None = None) -> Cleaned:
     """``text`` judged by ``rules`` (all reasons reject by default).
 
-    The lists are read at the first call with equal rules; a changed file needs a new ``Cleaner``.
+    The lists are read at the first call with equal rules, and when a file has changed.
     """
-    return _cleaner(rules or TextRules())(text)
+    rules = rules or TextRules()
+    return _cleaner(rules, lists_mark(rules))(text)
 
 
 def clean_batch(texts: Sequence[str], rules: TextRules | None = None) -> list[Cleaned]:
     """``[clean(text, rules) for text in texts]``, faster."""
-    return _cleaner(rules or TextRules()).batch(texts)
+    rules = rules or TextRules()
+    return _cleaner(rules, lists_mark(rules)).batch(texts)

@@ -13,6 +13,8 @@ every day: a hit inside one does not count.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -77,6 +79,30 @@ def read_list(path: Path, reason: str) -> Iterator[Entry]:
             ends=entry.endswith("|"),
             disguised="~" in marks,
         )
+
+
+def lists_mark(rules: TextRules) -> str:
+    """Changes when a list that ``rules`` look into does: the shipped ones or the user's."""
+    found = hashlib.blake2b(_shipped(), digest_size=16)
+    for reason in (*WORD_LISTS, _ALLOW):
+        for path in getattr(rules, f"{reason}_lists"):
+            try:
+                of_file = path.stat()
+            except OSError:
+                continue  # reading it says what is wrong
+            found.update(reason.encode() + _content(path, of_file.st_size, of_file.st_mtime_ns))
+    return found.hexdigest()
+
+
+@functools.cache
+def _shipped() -> bytes:
+    return b"".join(_content(path, 0, 0) for path in sorted(_FOLDER.glob("*.txt")))
+
+
+@functools.lru_cache(maxsize=64)
+def _content(path: Path, size: int, changed_ns: int) -> bytes:
+    """A digest of a file that has not changed since, as size and time tell."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
 
 
 class Words:

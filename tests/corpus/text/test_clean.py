@@ -34,12 +34,13 @@ def test_a_rejected_text_shows_no_personal_data_either() -> None:
 
 
 def test_nothing_but_masked_data_is_empty() -> None:
-    assert clean("010-1234-5678", MASKING).reasons == ("phone", "empty")
+    found = clean("010-1234-5678", MASKING)
+    assert found.reasons == ("phone", "empty") and found.rejected_for == "empty"
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\u200b\u3164", "😀👍"])
 def test_a_text_without_characters_is_empty(text: str) -> None:
-    assert clean(text) == Cleaned("", "reject", ("empty",), ())
+    assert clean(text) == Cleaned("", "reject", ("empty",), (), "empty")
 
 
 def test_what_is_off_is_not_looked_for() -> None:

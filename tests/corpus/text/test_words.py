@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kmm_jax.corpus.text import TextRules, clean
+from kmm_jax.corpus.text.words import lists_mark
 from kmm_jax.errors import DataError
 
 
@@ -78,3 +79,14 @@ def test_a_list_that_cannot_be_read_names_its_line(tmp_path: Path) -> None:
     path.write_bytes("낱말".encode("cp949"))
     with pytest.raises(DataError, match="not UTF-8"):
         clean("", TextRules(adult_lists=(path,)))
+
+
+def test_a_list_that_changed_is_read_again(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("악보\n모의고사\n", "utf-8")
+    rules = TextRules(noise_topic_lists=(words,))
+    assert clean("수능 모의고사 문제", rules).decision == "reject"
+    before = lists_mark(rules)
+    words.write_text("악보\n", "utf-8")
+    assert clean("수능 모의고사 문제", rules).decision == "keep"
+    assert lists_mark(rules) != before != lists_mark(TextRules())
