@@ -1,0 +1,1 @@
+"""Trains and measures the watermark detector that the corpus pipeline ships."""
