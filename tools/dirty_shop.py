@@ -13,15 +13,18 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from kmm_jax.corpus.config import Clicks, CorpusConfig, Documents, Images
+from kmm_jax.data.fonts import korean_font
 from kmm_jax.data.shop import ShopConfig, render_item
 from kmm_jax.files import atomic_directory, write_json
+from tools.watermark import marks
 
 # Of each hundred pictures, so many; the others are clean.
 IMAGE_DIRT = {
@@ -33,6 +36,8 @@ IMAGE_DIRT = {
     "near_duplicate": 5,
     "no_text": 4,
 }
+# And of those that the scores must find.
+SCORED_DIRT = {"watermark": 5, "ocr": 4}
 # Of each hundred texts, so many. What follows a digit was made to fit no real person.
 _DIRTY_TEXTS = {
     "phone": ("{} 문의 010-{:04d}-{:04d}", 2),
@@ -58,10 +63,21 @@ class Row:
 
 
 def write(
-    folder: Path, *, items: int, seed: int, image_size: int = 256, files: int = 4
+    folder: Path,
+    *,
+    items: int,
+    seed: int,
+    image_size: int = 256,
+    files: int = 4,
+    scored: bool = False,
 ) -> CorpusConfig:
-    """Write the raw shop into ``folder``, unless it is there; returns the corpus to build of it."""
-    made_from = {"items": items, "seed": seed, "image_size": image_size, "files": files}
+    """Write the raw shop into ``folder``, unless it is there; returns the corpus to build of it.
+
+    Args:
+        scored: with ``SCORED_DIRT`` too.
+    """
+    made_from = {"items": items, "seed": seed, "image_size": image_size, "files": files,
+                 "scored": scored}  # fmt: skip
     truth = folder / "truth.json"
     if not (truth.exists() and json.loads(truth.read_text("utf-8"))["of"] == made_from):
         with atomic_directory(folder) as whole:
@@ -80,10 +96,10 @@ def truth(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _write(folder: Path, of: dict[str, int]) -> None:
+def _write(folder: Path, of: dict[str, Any]) -> None:
     images: dict[str, str | None] = {}
     texts: dict[str, dict[str, int]] = {"documents": {}, "clicks": {}}
-    rows = list(_rows(of["items"], of["seed"], of["image_size"]))
+    rows = list(_rows(of["items"], of["seed"], of["image_size"], bool(of["scored"])))
     for number in range(of["files"]):
         own = rows[number :: of["files"]]
         pictures = [{"key": row.key, "image": row.image} for row in own]
@@ -112,13 +128,14 @@ def _write(folder: Path, of: dict[str, int]) -> None:
     write_json(folder / "truth.json", {"of": of, "images": images, "texts": texts})
 
 
-def _rows(items: int, seed: int, image_size: int) -> Iterator[Row]:
+def _rows(items: int, seed: int, image_size: int, scored: bool) -> Iterator[Row]:
     config = ShopConfig(items=items, seed=seed, image_size=image_size, split="train")
+    dirt = IMAGE_DIRT | SCORED_DIRT if scored else IMAGE_DIRT
     earlier: list[bytes] = []
     for index in range(items):
         rng = Random(f"dirt/{seed}/{index}")
         item = render_item(config, index)
-        reason = _drawn(IMAGE_DIRT, rng)
+        reason = _drawn(dirt, rng)
         if reason in ("duplicate", "near_duplicate") and not earlier:
             reason = None
         image = _image(item.jpeg, reason, earlier, rng)
@@ -182,6 +199,10 @@ def _image(jpeg: bytes, reason: str | None, earlier: list[bytes], rng: Random) -
             b"\xff\xd8\xff" + jpeg[9:40],
         ]
         return rng.choice(broken)
+    if reason == "watermark":
+        return _jpeg(_marked(picture, rng))
+    if reason == "ocr":
+        return _jpeg(_written_over(picture, rng))
     if reason == "duplicate":
         return rng.choice(earlier)
     if reason == "near_duplicate":
@@ -189,6 +210,29 @@ def _image(jpeg: bytes, reason: str | None, earlier: list[bytes], rng: Random) -
         smaller = original.resize((round(side * 0.9),) * 2, Image.Resampling.LANCZOS)
         return _jpeg(smaller, quality=70)
     return jpeg
+
+
+def _marked(picture: Image.Image, rng: Random) -> Image.Image:
+    """With a mark that the shipped detector never saw."""
+    drawn = np.random.default_rng(rng.randrange(2**32))
+    kind = rng.choice(get_args(marks.Kind))
+    pixels = np.asarray(picture.convert("RGB"))
+    opacity = rng.uniform(0.35, 0.7)
+    return Image.fromarray(marks.overlay(pixels, drawn, marks.HELD_OUT, kind, opacity)[0])
+
+
+def _written_over(picture: Image.Image, rng: Random) -> Image.Image:
+    """As a shop's banner is: full of lines."""
+    image = picture.convert("RGB")
+    draw = ImageDraw.Draw(image)
+    size = max(9, image.height // 14)
+    for number, top in enumerate(range(4, image.height - size, size + size // 3)):
+        words = rng.choice(
+            ("무료배송 오늘출발", "신상품 기획전 반값", "교환 환불 안내", "한정 수량 특가")
+        )
+        fill = ("white", "black", "yellow")[number % 3]
+        draw.text((6, top), f"{words} {rng.randrange(100):02d}", fill, korean_font(size))
+    return image
 
 
 def _jpeg(picture: Image.Image, quality: int = 90) -> bytes:

@@ -5,10 +5,14 @@
 
 All are Parquet. Pictures: `key` and `image` (encoded bytes). Documents: `key` and `title`, a row
 for each document that shows the picture. Clicks: `key`, `query` and `clicks`. Other names of
-columns are said by `images.0.key=...`. Hardware: any number of processors.
+columns are said by `images.0.key=...`. A dual encoder scores texts by `similarity.model=MODEL`, and
+`similarity.least_query=0.3` rejects by it. Hardware: any number of processors, of which OCR takes
+most of the time (`ocr=none` leaves it out).
 """
 
 from kmm_jax.corpus.config import Clicks, CorpusConfig, Documents, Images
+from kmm_jax.corpus.scoring.ocr import Ocr
+from kmm_jax.corpus.scoring.watermark import Watermark
 
 
 def corpus() -> CorpusConfig:
@@ -17,4 +21,6 @@ def corpus() -> CorpusConfig:
         images=(Images(url="raw/images-*.parquet"),),
         documents=(Documents(url="raw/documents-*.parquet"),),
         clicks=(Clicks(url="raw/clicks-*.parquet", count="clicks"),),
+        watermark=Watermark(),
+        ocr=Ocr(),
     )

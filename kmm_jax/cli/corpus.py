@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kmm_jax.cli import corpus_noise, corpus_purge, corpus_sweep
 from kmm_jax.cli.arguments import add_config
 
 
@@ -16,7 +17,12 @@ def add(subparsers: Any) -> None:
     corpus = subparsers.add_parser("corpus", help="build clean training shards")
     commands = corpus.add_subparsers(dest="corpus_command", required=True, metavar="COMMAND")
     _add_build(commands)
+    _add_extract_korean(commands)
+    _add_report(commands)
     _add_clean_text(commands)
+    corpus_sweep.add(commands)
+    corpus_purge.add(commands)
+    corpus_noise.add(commands)
 
 
 def _add_build(commands: Any) -> None:
@@ -35,6 +41,13 @@ def _add_build(commands: Any) -> None:
     build.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="for shards/ and work/"
     )
+    build.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="let a Ray cluster do the work: ray://HOST:10001, HOST:6379 or auto; its nodes must "
+        "see the input and FOLDER under the same names",
+    )
+    build.add_argument("--no-report", action="store_true", help="do not write FOLDER/report.html")
     build.set_defaults(run=_build)
 
 
@@ -48,11 +61,86 @@ def _build(arguments: argparse.Namespace) -> int:
         arguments.config, arguments.overrides, function="corpus", kind=CorpusConfig
     )
     lines = Lines(sys.stderr)
-    manifest = build(config, arguments.output, lines.progress)
+    manifest = build(config, arguments.output, lines.progress, cluster=arguments.cluster,
+                     report=not arguments.no_report)  # fmt: skip
     lines.close()
     print(table(manifest), end="")
     print(f"{arguments.output / 'shards'}: {manifest['rows']:,} rows in "
           f"{len(manifest['shards']):,} shards")  # fmt: skip
+    if not arguments.no_report:
+        print(f"report: {arguments.output / 'report.html'}")
+    return 0
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="make the page and the data card of a build again",
+        description="Write FOLDER/report.html and the data card in FOLDER/shards from what the "
+        "build left in FOLDER/work. Nothing is looked at again, and what was purged since is not "
+        "shown.",
+    )
+    report.add_argument("folder", type=Path, metavar="FOLDER", help="the build's --output")
+    report.set_defaults(run=_report)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from kmm_jax.corpus.report.write import rewrite
+
+    print(f"report: {rewrite(arguments.folder)}")
+    return 0
+
+
+def _add_extract_korean(commands: Any) -> None:
+    extract = commands.add_parser(
+        "extract-korean",
+        help="rows with Korean texts out of LAION's, COYO's, WIT's or CC's metadata",
+        description="Write part-00000.parquet ... of url, text and scores, one for each input "
+        "file, and summary.json with what became of every row. The same command again continues "
+        "it. The parts are what img2dataset downloads from.",
+    )
+    extract.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="files, patterns or folders; local or URLs"
+    )
+    extract.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    extract.add_argument(
+        "--format",
+        choices=("auto", "laion", "coyo", "wit", "cc"),
+        default="auto",
+        help="of the metadata (default: as the columns say)",
+    )
+    extract.add_argument(
+        "--hangul",
+        type=float,
+        default=0.5,
+        metavar="X",
+        help="least share of Hangul among a text's letters (default: %(default)s)",
+    )
+    extract.add_argument(
+        "--least-side", type=int, default=0, metavar="PIXELS", help="where the metadata says sizes"
+    )
+    extract.add_argument("--tasks", type=int, metavar="N", help="files at a time")
+    extract.set_defaults(run=_extract_korean)
+
+
+def _extract_korean(arguments: argparse.Namespace) -> int:
+    from kmm_jax.corpus.extract import Korean, extract
+    from kmm_jax.corpus.funnel import Lines
+
+    lines = Lines(sys.stderr)
+    summary = extract(
+        arguments.inputs,
+        arguments.output,
+        name=arguments.format,
+        korean=Korean(share=arguments.hangul, least_side=arguments.least_side),
+        at_a_time=arguments.tasks,
+        progress=lines.progress,
+    )
+    lines.close()
+    for reason, count in sorted(summary["counts"].items(), key=lambda item: -item[1]):
+        print(f"{count:>14,}  {reason}")
+    print(f"next: img2dataset --url_list {arguments.output} --input_format parquet --url_col url "
+          "--caption_col text --output_format webdataset")  # fmt: skip
     return 0
 
 

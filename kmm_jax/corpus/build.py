@@ -1,35 +1,45 @@
 """The whole pipeline: stages in order, counts added up, shards shown once all are whole.
 
-FOLDER/work/facts,keys,documents,clicks/   a table for each file read
+FOLDER/work/listings/                      of loose pictures, each a file for what follows
+FOLDER/work/facts,keys,beside,documents,clicks,products/   a table for each file read
 FOLDER/work/joined,merged,bands,near,chosen/   a table for each bucket
-FOLDER/shards/                             train-000.tar ... and manifest.json, whole or absent
+FOLDER/work/scored,judged/                     a table for each file of pictures
+FOLDER/purged.txt                          pictures that are taken up no more, if any were purged
+FOLDER/shards/        train-000.tar ..., manifest.json and the data card, whole or absent
+FOLDER/report.html                         what was done, to be looked at
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kmm_jax.corpus import engine, join, shards, tables
-from kmm_jax.corpus.config import CorpusConfig
+from kmm_jax.corpus import engine, join, judge, shards, sources, tables, worker
+from kmm_jax.corpus.config import CorpusConfig, Images
+from kmm_jax.corpus.funnel import Before
 from kmm_jax.corpus.jobs import Answer, config_text, settings, spread
+from kmm_jax.corpus.purge import hashes
+from kmm_jax.corpus.report import card, layout, measured
+from kmm_jax.corpus.report.write import write_page
 from kmm_jax.data.patterns import expand
 from kmm_jax.data.storage import stamp
-from kmm_jax.errors import DataError
-from kmm_jax.files import write_json
+from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.files import locked, read_json, write_json
 from kmm_jax.training import dump
 
 FORMAT = "kmm_jax corpus 1"
 
 # Bytes of input for a bucket: its rows, without pictures, take some hundred megabytes of memory.
-_PICTURES_A_BUCKET = 16 << 30
+_PICTURES_A_BUCKET = 4 << 30
 _TEXTS_A_BUCKET = 256 << 20
+# Up to so many buckets are made already of less, so that processes share the work and memory stays.
+_FEW_BUCKETS, _PICTURES_OF_FEW = 16, 256 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,58 +59,139 @@ class Stage:
     done_before: int
 
 
-Progress = Callable[[str, int, int, Mapping[str, int]], None]
+Progress = Callable[[str, int, int, Mapping[str, int], Before], None]
 
 
 def build(
-    config: CorpusConfig, folder: Path, progress: Progress = lambda *_: None
+    config: CorpusConfig,
+    folder: Path,
+    progress: Progress = lambda *_: None,
+    *,
+    cluster: str | None = None,
+    report: bool = True,
 ) -> dict[str, Any]:
     """Build the corpus in ``folder``, or what is left to be done of it; returns the manifest.
 
     Args:
-        progress: told the stage's name, tasks done, tasks in all and counts so far.
+        progress: told the stage's name, tasks done, tasks in all, counts so far, and what of it
+            an earlier build did.
+        cluster: address of a Ray cluster that does the work (see ``cluster.Cluster``), which leaves
+            ``work/nodes.json``, the tasks that each node did; None works on this machine.
+        report: also write ``report.html``.
 
     Raises:
-        DataError: an input cannot be read, or lacks a column.
-        ConfigError: the engine is not installed, or an input's pattern matches nothing.
+        DataError: an input cannot be read, or lacks a column; a node of the cluster cannot see it.
+        ConfigError: the extra ``corpus`` is not installed, or there is no such cluster.
+        UserError: another process builds in the folder.
     """
-    return _Build(config, folder, progress).run()
+    if absent := worker.missing():
+        raise ConfigError(
+            f"building a corpus needs {', '.join(absent)}: pip install 'kmm-jax[corpus]'"
+        )
+    with locked(folder / ".lock", "a corpus is being built here"):
+        building = _Build(config, folder, progress)
+        with building.start(cluster) as building.workers:
+            return building.run(report)
 
 
 class _Build:
+    workers: engine.Engine
+
     def __init__(self, config: CorpusConfig, folder: Path, progress: Progress) -> None:
         self.config, self.folder, self.progress = config, folder, progress
         self.work = folder / "work"
         self.text = config_text(config)
         self.stages: list[Stage] = []
-        self.pictures = _files(config.images)
+        self.pictures = _pictures(config.images, self.work / "listings")
         self.documents, self.clicks = _files(config.documents), _files(config.clicks)
-        size = sum(stamp(file)[0] for _, file in self.pictures)
-        texts = sum(stamp(file)[0] for _, file in (*self.documents, *self.clicks))
-        self.buckets = 1 + size // _PICTURES_A_BUCKET + texts // _TEXTS_A_BUCKET
+        self.products = _files(config.products)
+        self.tables = (*self.documents, *self.clicks, *self.products)
+        size = sum(sources.shown(file)[1] for _, file in self.pictures)
+        texts = sum(stamp(file)[0] for _, file in self.tables)
+        few = min(_FEW_BUCKETS - 1, size // _PICTURES_OF_FEW)
+        self.buckets = 1 + max(few, size // _PICTURES_A_BUCKET + texts // _TEXTS_A_BUCKET)
 
-    def run(self) -> dict[str, Any]:
-        self._facts()
-        self._texts()
+    def run(self, report: bool) -> dict[str, Any]:
+        identities = self._identities()
+        self._read()
         self._join()
-        return self._shards()
+        self._scores(identities)
+        files = {
+            "pictures": self.pictures,
+            "documents": self.documents,
+            "clicks": self.clicks,
+            "products": self.products,
+        }
+        found = layout.write(self.work, self.buckets, files)
+        self.measured = measured.measure(self.config, found)
+        manifest = self._shards()
+        if report:
+            write_page(self.config, self.folder, found, self.measured)
+        return manifest
+
+    @contextlib.contextmanager
+    def start(self, cluster: str | None) -> Iterator[engine.Engine]:
+        """What runs the tasks, while the block runs."""
+        _sweep(self.folder)
+        if cluster is None:
+            with engine.Local(self.config.tasks or os.cpu_count() or 1) as local:
+                yield local
+            return
+        from kmm_jax.corpus.cluster import Cluster
+
+        kinds = (self.pictures, self.documents, self.clicks, self.products)
+        inputs = [files[0][1] for files in kinds if files]
+        nodes = Cluster(cluster, self.folder, inputs, at_a_time=self.config.tasks)
+        yield nodes
+        write_json(self.work / "nodes.json", dict(sorted(nodes.nodes.items())))
 
     def _stage(self, name: str, function: str, tasks: Sequence[dict[str, Any]]) -> Stage:
         """Run a stage's tasks and add up what they say."""
-        rows, done, before = 0, 0, 0
-        counts: collections.Counter[str] = collections.Counter()
-        at_a_time = self.config.tasks or os.cpu_count() or 1
-        given = [{**task, "config": self.text} for task in tasks]
-        for told in engine.run(function, given, at_a_time=at_a_time):
-            answer = Answer(**told)
-            rows, done, before = rows + answer.rows, done + 1, before + answer.done_before
-            counts.update(answer.counts)
-            self.progress(name, done, len(tasks), counts)
-        stage = Stage(
-            name=name, rows=rows, counts=dict(counts), tasks=len(tasks), done_before=before
-        )
-        self.stages.append(stage)
-        return stage
+        return self._stages([(name, function, tasks)])[0]
+
+    def _stages(self, named: Sequence[tuple[str, str, Sequence[dict[str, Any]]]]) -> list[Stage]:
+        """Stages that need nothing of each other, run as one: none waits for another's last task.
+
+        Their progress is told in their order all the same.
+        """
+        places = [place for place, (_, _, tasks) in enumerate(named) for _ in tasks]
+        given = [
+            (function, {**task, "config": self.text})
+            for _, function, tasks in named
+            for task in tasks
+        ]
+        rows, done, before, rows_before = ([0] * len(named) for _ in range(4))
+        counts: list[collections.Counter[str]] = [collections.Counter() for _ in named]
+        shown = 0
+        if named[0][2]:
+            self.progress(named[0][0], 0, len(named[0][2]), {}, Before(0, 0))
+        for number, told in self.workers.run(given):
+            answer, place = Answer(**told), places[number]
+            rows[place], done[place] = rows[place] + answer.rows, done[place] + 1
+            before[place] += answer.done_before
+            rows_before[place] += answer.done_before * sum(answer.counts.values())
+            counts[place].update(answer.counts)
+            tell = place == shown
+            while True:
+                name, _, tasks = named[shown]
+                if tell and done[shown]:
+                    earlier = Before(before[shown], rows_before[shown])
+                    self.progress(name, done[shown], len(tasks), counts[shown], earlier)
+                if done[shown] < len(tasks) or shown == len(named) - 1:
+                    break
+                shown, tell = shown + 1, True
+        stages = [
+            Stage(
+                name=name,
+                rows=rows[place],
+                counts=dict(counts[place]),
+                tasks=len(tasks),
+                done_before=before[place],
+            )
+            for place, (name, _, tasks) in enumerate(named)
+        ]
+        self.stages += stages
+        return stages
 
     def _table(self, kind: str, number: int) -> str:
         return str(self.work / kind / f"{number:05d}.parquet")
@@ -108,27 +199,21 @@ class _Build:
     def _tables(self, kind: str, count: int) -> list[str]:
         return [self._table(kind, number) for number in range(count)]
 
-    def _facts(self) -> None:
-        stage = self._stage(
-            "pictures",
-            "kmm_jax.corpus.facts:run",
-            [
-                {
-                    "file": file,
-                    "number": number,
-                    "source": source,
-                    "buckets": self.buckets,
-                    "facts": self._table("facts", number),
-                    "keys": self._table("keys", number),
-                }
-                for number, (source, file) in enumerate(self.pictures)
-            ],
-        )
-        _balanced(stage, stage.rows)
-
-    def _texts(self) -> None:
-        for kind, files in (("documents", self.documents), ("clicks", self.clicks)):
-            self._stage(
+    def _read(self) -> None:
+        """All that reads input files, then what the pictures' own files say of them."""
+        pictures = [
+            {
+                "file": file,
+                "number": number,
+                "source": source,
+                "buckets": self.buckets,
+                "facts": self._table("facts", number),
+                "keys": self._table("keys", number),
+            }
+            for number, (source, file) in enumerate(self.pictures)
+        ]
+        texts = [
+            (
                 kind,
                 "kmm_jax.corpus.texts:run",
                 [
@@ -142,10 +227,23 @@ class _Build:
                     for number, (source, file) in enumerate(files)
                 ],
             )
+            for kind, files in (
+                ("documents", self.documents),
+                ("clicks", self.clicks),
+                ("products", self.products),
+            )
+        ]
+        stage, *_ = self._stages([("pictures", "kmm_jax.corpus.facts:run", pictures), *texts])
+        _balanced(stage, stage.rows)
+        beside = [
+            {"keys": keys, "buckets": self.buckets, "write": self._table("beside", number)}
+            for number, keys in enumerate(self._tables("keys", len(self.pictures)))
+        ]
+        self._stage("beside", "kmm_jax.corpus.texts:beside_pictures", beside)
 
     def _join(self) -> None:
         buckets, numbers = self.buckets, range(self.buckets)
-        pictures = self._tables("keys", len(self.pictures))
+        pictures = self._tables("beside", len(self.pictures))
         joined = self._stage(
             "join",
             "kmm_jax.corpus.join:join",
@@ -156,6 +254,7 @@ class _Build:
                     "pictures": pictures,
                     "documents": self._tables("documents", len(self.documents)),
                     "clicks": self._tables("clicks", len(self.clicks)),
+                    "products": self._tables("products", len(self.products)),
                     "write": self._table("joined", number),
                 }
                 for number in numbers
@@ -186,6 +285,7 @@ class _Build:
                     "files": len(self.pictures),
                     "merged": self._table("merged", number),
                     "dropped": self._table("dropped", 0),
+                    "purged": str(self.folder / hashes.LIST),
                     "write": self._table("chosen", number),
                 }
                 for number in numbers
@@ -223,13 +323,51 @@ class _Build:
             lambda: about,
         )
 
+    def _identities(self) -> dict[str, str]:
+        """What the scores' values depend on; asked first, so that a missing model shows at once."""
+        if not self.config.scores:
+            return {}
+        task = ("kmm_jax.corpus.scores:identities", {"config": self.text})
+        ((_, found),) = self.workers.run([task])
+        return dict(found)
+
+    def _scores(self, identities: Mapping[str, str]) -> None:
+        """Score what was chosen, then judge it by the scores."""
+        numbers = range(len(self.pictures))
+        scored = self._stage(
+            "scores",
+            "kmm_jax.corpus.scores:run",
+            [
+                {
+                    "file": self.pictures[number][1],
+                    "source": self.pictures[number][0],
+                    "number": number,
+                    "chosen": self._tables("chosen", self.buckets),
+                    "identities": identities,
+                    "write": self._table("scored", number),
+                }
+                for number in numbers
+            ],
+        )
+        judged = self._stage(
+            "judge",
+            "kmm_jax.corpus.judge:run",
+            [
+                {"scored": self._table("scored", number), "write": self._table("judged", number)}
+                for number in numbers
+            ],
+        )
+        _balanced(judged, scored.rows)
+
     def _shards(self) -> dict[str, Any]:
         config = self.config
-        chosen = self._tables("chosen", self.buckets)
-        each = [sum(counts) for counts in zip(*map(_group_rows, chosen), strict=True)]
+        judged = self._tables("judged", len(self.pictures))
+        each = [tables.group_rows(Path(path))[judge.KEPT] for path in judged]
         planned = list(_plan(each, config.shard_rows))
-        marks = [tables.about(Path(path))["fingerprint"] for path in chosen]
-        mark = tables.digest([marks, config.shard_rows, config.prefix, settings(config)])
+        marks = [tables.about(Path(path))["fingerprint"] for path in judged]
+        mark = tables.digest(
+            [shards.VERSION, marks, config.shard_rows, config.prefix, settings(config)]
+        )
         building = self.folder / ".building"
         marked = building / "mark"
         if not marked.exists() or marked.read_text() != mark:
@@ -240,7 +378,7 @@ class _Build:
         final = self.folder / "shards"
         if _manifest(final).get("mark") == mark:
             shutil.rmtree(building)
-            return _manifest(final)
+            return self._describe(final)
         stage = self._stage(
             "shards",
             "kmm_jax.corpus.shards:run",
@@ -250,13 +388,12 @@ class _Build:
                         {
                             "file": self.pictures[number][1],
                             "source": self.pictures[number][0],
-                            "number": number,
+                            "judged": judged[number],
                             "first": first,
                             "last": last,
                         }
                         for number, first, last in parts
                     ],
-                    "chosen": chosen,
                     "write": str(building / "shards" / name),
                     "done": str(building / f"{name}.done"),
                 }
@@ -269,31 +406,19 @@ class _Build:
     def _show(self, built: Path, final: Path, names: Sequence[str], mark: str) -> dict[str, Any]:
         """Put the whole set of shards in its place, the manifest in it."""
         built.mkdir(exist_ok=True)
-        listed = []
-        for name in names:
-            sha256, size = shards.digest(built / name)
-            listed.append({"name": name, "bytes": size, "sha256": sha256})
+        listed = [{"name": name, **shards.about(built.parent / f"{name}.done")} for name in names]
         manifest = {
             "format": FORMAT,
             "name": self.config.name,
             "mark": mark,
             "rows": self.stages[-1].rows,
             "shards": listed,
-            "stages": [
-                {
-                    "name": stage.name,
-                    "rows": stage.rows,
-                    "counts": dict(sorted(stage.counts.items())),
-                }
-                for stage in self.stages
-            ],
-            "inputs": [
-                {"file": file, "bytes": stamp(file)[0]}
-                for _, file in (*self.pictures, *self.documents, *self.clicks)
-            ],
-            "config": dump.to_json(self.config),
+            **self._account(),
         }
+        if purged := _manifest(final).get("purged"):  # the receipts of earlier purges
+            manifest["purged"] = purged
         write_json(built / "manifest.json", manifest)
+        card.write(self.config, built, manifest, self.measured)
         aside = final.with_name(".shards.old")
         shutil.rmtree(aside, ignore_errors=True)
         if final.exists():
@@ -303,18 +428,64 @@ class _Build:
         shutil.rmtree(built.parent)
         return manifest
 
+    def _describe(self, final: Path) -> dict[str, Any]:
+        """Of shards that stay as they are, bring up to date what is said of them.
 
-def _files(sources: Sequence[Any]) -> list[tuple[int, str]]:
+        Another licence, or a text that was rejected as the others were, changes no shard.
+        """
+        before = _manifest(final)
+        account = self._account()
+        account["stages"] += [stage for stage in before["stages"] if stage["name"] == "shards"]
+        manifest = before | account
+        if manifest != before or not all((final / name).exists() for name in card.NAMES):
+            write_json(final / "manifest.json", manifest)
+            card.write(self.config, final, manifest, self.measured)
+        return manifest
+
+    def _account(self) -> dict[str, Any]:
+        """What the manifest says of the stages, the inputs and the config."""
+        return {
+            "stages": [
+                {
+                    "name": stage.name,
+                    "rows": stage.rows,
+                    "counts": dict(sorted(stage.counts.items())),
+                }
+                for stage in self.stages
+            ],
+            "inputs": [
+                {"file": name, "bytes": size}
+                for name, size in (
+                    *(sources.shown(file) for _, file in self.pictures),
+                    *((file, stamp(file)[0]) for _, file in self.tables),
+                )
+            ],
+            "config": dump.to_json(self.config),
+        }
+
+
+def _pictures(images: Sequence[Images], listings: Path) -> list[tuple[int, str]]:
+    """(source, file) of every file of pictures."""
+    return [
+        (number, file)
+        for number, source in enumerate(images)
+        for file in sources.files(source.url, listings / str(number))
+    ]
+
+
+def _files(of: Sequence[Any]) -> list[tuple[int, str]]:
     """(source, file) of every file, in the order of their names."""
     return [
         (number, str(file))
-        for number, source in enumerate(sources)
+        for number, source in enumerate(of)
         for file in sorted(map(str, expand(source.url)))
     ]
 
 
-def _group_rows(path: str) -> list[int]:
-    return tables.group_rows(Path(path))
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes were writing; no other is at work here."""
+    for left in (*folder.glob("work/*/.*.tmp"), *folder.glob(".building/**/.*.tmp")):
+        left.unlink(missing_ok=True)
 
 
 def _plan(each: Sequence[int], shard_rows: int) -> Iterator[list[tuple[int, int, int]]]:
@@ -336,10 +507,7 @@ def _plan(each: Sequence[int], shard_rows: int) -> Iterator[list[tuple[int, int,
 
 
 def _manifest(final: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((final / "manifest.json").read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
+    found = read_json(final / "manifest.json")
     return found if isinstance(found, dict) else {}
 
 

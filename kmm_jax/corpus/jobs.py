@@ -6,12 +6,16 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import pyarrow as pa
+
 from kmm_jax.corpus import tables
-from kmm_jax.corpus.config import CorpusConfig
+from kmm_jax.corpus.config import CorpusConfig, Described
 from kmm_jax.training import dump
+
+_DESCRIPTION = tuple(field.name for field in dataclasses.fields(Described))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,8 +60,19 @@ def _config(text: str) -> CorpusConfig:
 
 
 def settings(value: Any) -> str:
-    """A part of the config, as something that changes when it does."""
-    return tables.digest(dump.to_json(value))
+    """A part of the config, as something that changes when what is built of it does."""
+    return tables.digest(_without_descriptions(dump.to_json(value)))
+
+
+def _without_descriptions(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_without_descriptions(value) for value in values]
+    if not isinstance(values, dict):
+        return values
+    described = _DESCRIPTION if "url" in values else ()
+    return {
+        key: _without_descriptions(value) for key, value in values.items() if key not in described
+    }
 
 
 def spread(
@@ -68,6 +83,14 @@ def spread(
     for row in rows:
         groups[bucket(row[column], buckets)].append(row)
     return groups
+
+
+def spread_table(table: pa.Table, column: str, buckets: int) -> Iterator[pa.Table]:
+    """As ``spread``, of a table."""
+    numbers = [bucket(text, buckets) for text in table[column].to_pylist()] if buckets > 1 else []
+    for wanted in range(buckets):
+        here = [row for row, number in enumerate(numbers) if number == wanted]
+        yield table.take(pa.array(here, pa.int64())) if buckets > 1 else table
 
 
 def bucket(text: str, buckets: int) -> int:

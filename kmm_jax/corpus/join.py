@@ -1,6 +1,6 @@
 """Stage 3: pictures with their texts, each picture once; metadata only, a bucket at a time.
 
-    join      pictures, documents and clicks of one key          (buckets by key)
+    join      pictures, documents, clicks and products of one key (buckets by key)
     merge     pictures of one hash: texts together, queries added (buckets by hash)
     near      pairs of pictures whose perceptual hashes are close (buckets by band)
     choose    what stays, by the file it is in
@@ -12,20 +12,25 @@ corpus, and each bucket is done once.
 from __future__ import annotations
 
 import collections
+import contextlib
+import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from kmm_jax.corpus import tables
+from kmm_jax.corpus import beside, tables
 from kmm_jax.corpus.config import CorpusConfig
 from kmm_jax.corpus.facts import KEPT
+from kmm_jax.corpus.images import alike
 from kmm_jax.corpus.jobs import Answer, config_of, settings, spread
+from kmm_jax.corpus.purge import hashes
 
-VERSION = 1
+VERSION = 3
 
 TEXTS = pa.schema({"key": pa.string(), "text": pa.string(), "count": pa.int64()})
+PRODUCTS = pa.schema({"key": pa.string(), "beside": pa.string()})
 _TEXTS_OF = {
     "titles": pa.list_(pa.string()),
     "title_counts": pa.list_(pa.int64()),
@@ -37,6 +42,7 @@ BANDS = pa.schema(
     {
         "band": pa.string(),
         "perceptual": pa.uint64(),
+        "look": pa.binary(),
         "image_hash": pa.string(),
         "pixels": pa.int64(),
         "file": pa.int32(),
@@ -61,8 +67,8 @@ def join(task: dict[str, Any]) -> Answer:
     """The pictures of one bucket of keys, with their texts.
 
     Args:
-        task: ``bucket``, the tables of ``pictures``, ``documents`` and ``clicks``, how many
-            ``buckets`` there are, where to ``write``.
+        task: ``bucket``, the tables of ``pictures``, ``documents``, ``clicks`` and ``products``,
+            how many ``buckets`` there are, where to ``write``.
     """
 
     def groups(config: CorpusConfig, mark: str) -> Work:
@@ -74,11 +80,15 @@ def join(task: dict[str, Any]) -> Answer:
             for row in _read(task[kind], task["bucket"]):
                 by_key[row["key"]][row["text"]] += row["count"]
             texts[kind] = by_key
+        products: dict[str, list[str | None]] = collections.defaultdict(list)
+        for row in _read(task["products"], task["bucket"]):
+            products[row["key"]].append(row["beside"])
         rows, seen = [], set()
         for row in _read(task["pictures"], task["bucket"]):
             titles = collections.Counter(texts["documents"].get(row["key"], ()))
-            if row["title"]:
-                titles[row["title"]] += 1
+            told = [row["beside"], *products.get(row["key"], ())]
+            titles.update(beside.titles(told))
+            row["beside"] = beside.merged(told, config.captions)
             rows.append(_with_texts(row, titles, texts["clicks"].get(row["key"], {})))
             seen.add(row["key"])
         without = {
@@ -87,6 +97,8 @@ def join(task: dict[str, Any]) -> Answer:
             )
             for kind in texts
         }
+        lost = sum(len(told) for key, told in products.items() if key not in seen)
+        without["products_without_picture"] = lost
         return (
             len(rows),
             spread(rows, "image_hash", task["buckets"]),
@@ -116,14 +128,15 @@ def merge(task: dict[str, Any]) -> Answer:
                 _added(rows, "titles", "title_counts"),
                 _added(rows, "query", "query_count"),
             )
+            one["beside"] = beside.merged([row["beside"] for row in rows], config.captions)
             one["query"] = one["query"][: config.queries]
             one["query_count"] = one["query_count"][: config.queries]
-            if not (one["titles"] or one["query"]):
+            if not (one["titles"] or one["query"] or beside.has_text(one["beside"])):
                 counts["no_text"] += 1
                 continue
             counts["kept"] += 1
             chosen.append(one)
-        bands = [row for one in chosen for row in _bands(one, config.duplicates.bits)]
+        bands = [row for one in chosen for row in in_bands(one, config.duplicates.bits)]
         in_buckets = spread(bands, "band", task["buckets"])
         tables.write(Path(task["bands"]), BANDS, in_buckets, lambda: {"fingerprint": mark})
         return counts.total(), [chosen], dict(counts)
@@ -132,22 +145,26 @@ def merge(task: dict[str, Any]) -> Answer:
 
 
 def near(task: dict[str, Any]) -> Answer:
-    """Pairs of pictures of one bucket of bands whose perceptual hashes differ in few bits."""
+    """Pairs of pictures of one bucket of bands that are near, by their hashes and a second look."""
 
     def groups(config: CorpusConfig, mark: str) -> Work:
         bands: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
         for row in _read(task["bands_of"], task["bucket"]):
             bands[row["band"]].append(row)
-        bits = config.duplicates.bits
-        assert bits is not None
+        rules = config.duplicates
+        assert rules.bits is not None
         pairs: dict[tuple[str, str], tuple[Rank, Rank]] = {}
         for rows in bands.values():
-            ranked = sorted(rows, key=lambda row: rank(row, config))
-            for place, worse in enumerate(ranked):
-                for better in ranked[: min(place, _CROWD)]:
-                    if (better["perceptual"] ^ worse["perceptual"]).bit_count() <= bits:
-                        both = better["image_hash"], worse["image_hash"]
-                        pairs[both] = rank(better, config), rank(worse, config)
+            ranked = sorted(
+                (rank(row, config), row["image_hash"], row["perceptual"], row["look"])
+                for row in rows
+            )
+            for place, (worse, worse_hash, bits_of_worse, look_of_worse) in enumerate(ranked):
+                for better, better_hash, bits_of_better, look in ranked[: min(place, _CROWD)]:
+                    if (bits_of_better ^ bits_of_worse).bit_count() <= rules.bits and alike(
+                        look, look_of_worse, shade=rules.shade, colour=rules.colour
+                    ):
+                        pairs[better_hash, worse_hash] = better, worse
         found = [
             {"better": both[0], "worse": both[1], "better_rank": ranks[0], "worse_rank": ranks[1]}
             for both, ranks in sorted(pairs.items())
@@ -162,20 +179,28 @@ def choose(task: dict[str, Any]) -> Answer:
 
     Args:
         task: ``merged``, the bucket's table; ``dropped``, the table of near duplicates that do not
-            stay; ``files``, how many files of pictures there are.
+            stay; ``purged``, the list of pictures that were purged; ``files``, how many files of
+            pictures there are.
+
+    Near duplicates of a purged picture stay out as well: it took part when they were looked for.
     """
+    purged = hashes.listed(Path(task["purged"]))
 
     def groups(config: CorpusConfig, mark: str) -> Work:
         dropped = {row["worse"] for row in _read([task["dropped"]], task["bucket"])}
         by_file: list[list[Mapping[str, Any]]] = [[] for _ in range(task["files"])]
         counts: collections.Counter[str] = collections.Counter()
         for row in _read([task["merged"]], 0):
-            counts["near_duplicate" if row["image_hash"] in dropped else "kept"] += 1
-            if row["image_hash"] not in dropped:
+            if row["image_hash"] in purged:
+                counts["purged"] += 1
+            elif row["image_hash"] in dropped:
+                counts["near_duplicate"] += 1
+            else:
+                counts["kept"] += 1
                 by_file[row["file"]].append(row)
         return counts.total(), by_file, dict(counts)
 
-    return _once(task, JOINED, groups)
+    return _once(task, JOINED, groups, *sorted(purged))
 
 
 Rank = tuple[int, int, int]
@@ -206,26 +231,44 @@ def near_duplicates(pairs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return gone
 
 
-def _once(task: dict[str, Any], schema: pa.Schema, work: Any) -> Answer:
-    """Do the work unless the same was done before; write its groups, answer its counts."""
+def _once(task: dict[str, Any], schema: pa.Schema, work: Any, *also: str) -> Answer:
+    """Do the work unless the same was done before; write its groups, answer its counts.
+
+    Args:
+        also: what else it depends on.
+    """
     config = config_of(task)
     path = Path(task["write"])
-    inputs = [task[name] for name in ("pictures", "documents", "clicks", "joined", "bands_of")
-              if name in task]  # fmt: skip
+    lists = ("pictures", "documents", "clicks", "products", "joined", "bands_of")
+    inputs = [task[name] for name in lists if name in task]
     inputs = [path for paths in inputs for path in paths]
     inputs += [task[name] for name in ("merged", "dropped") if name in task]
     # Each table read knows what it was made from.
-    made_from = [tables.about(Path(path)).get("fingerprint", path) for path in inputs]
-    numbers = VERSION, task["bucket"], task.get("buckets"), task.get("files"), config.queries
+    made_from = [*(tables.about(Path(path)).get("fingerprint", path) for path in inputs), *also]
+    most = config.queries, config.captions
+    numbers = VERSION, task["bucket"], task.get("buckets"), task.get("files"), most
     mark = tables.digest([work.__qualname__, made_from, numbers, settings(config.duplicates)])
     told = tables.about(path)
     if told.get("fingerprint") == mark:
         return Answer.loads(told["answer"], done_before=True)
-    rows, groups, counts = work(config, mark)
-    answer = Answer(rows=rows, counts=counts)
-    about = {"fingerprint": mark, "answer": answer.dumps()}
-    tables.write(path, schema, groups, lambda: about)
+    with _no_collector():
+        rows, groups, counts = work(config, mark)
+        answer = Answer(rows=rows, counts=counts)
+        about = {"fingerprint": mark, "answer": answer.dumps()}
+        tables.write(path, schema, groups, lambda: about)
     return answer
+
+
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    """A bucket is a million dictionaries in no cycle: looking for one takes half of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _read(paths: Sequence[str], number: int) -> Iterator[dict[str, Any]]:
@@ -259,7 +302,7 @@ def _added(rows: Sequence[Mapping[str, Any]], texts: str, counts: str) -> dict[s
     return total
 
 
-def _bands(row: Mapping[str, Any], bits: int | None) -> Iterator[dict[str, Any]]:
+def in_bands(row: Mapping[str, Any], bits: int | None) -> Iterator[dict[str, Any]]:
     """The perceptual hash in one part more than bits may differ: near ones agree in one of them."""
     if bits is None:
         return
@@ -271,6 +314,7 @@ def _bands(row: Mapping[str, Any], bits: int | None) -> Iterator[dict[str, Any]]
         yield {
             "band": f"{part}:{value}",
             "perceptual": row["perceptual"],
+            "look": row["look"],
             "image_hash": row["image_hash"],
             "pixels": row["width"] * row["height"],
             "file": row["file"],

@@ -7,51 +7,58 @@ or a few that follow each other, and are read once, in order.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kmm_jax.corpus import sources, tables
+from kmm_jax.corpus import beside, judge, sources, tables
 from kmm_jax.corpus.jobs import Answer, config_of
+from kmm_jax.corpus.scoring import similarity
+from kmm_jax.corpus.scoring.protocol import Score
 from kmm_jax.data.shards import write_shard
 from kmm_jax.files import atomic_write
+
+VERSION = 1
 
 
 def run(task: dict[str, Any]) -> Answer:
     """Write one shard.
 
     Args:
-        task: the ``parts`` it is made of, each a ``file`` with its ``number``, its ``source`` and
-            the ``first`` and ``last`` of its chosen rows that belong here; the ``chosen`` tables;
-            where to ``write``; ``done``, a file that is there once the shard is.
+        task: the ``parts`` it is made of, each a ``file``, its ``source``, its ``judged`` table and
+            the ``first`` and ``last`` of the rows kept there that belong here; where to ``write``;
+            ``done``, a file that is there once the shard is, see ``about``.
     """
     path, done = Path(task["write"]), Path(task["done"])
     if done.exists() and path.exists():
-        return Answer.loads(done.read_text("utf-8"), done_before=True)
+        told = json.loads(done.read_text("utf-8"))
+        return Answer(rows=told["rows"], counts={"kept": told["rows"]}, done_before=True)
     rows = write_shard(path, _rows(task))
-    answer = Answer(rows=rows, counts={"kept": rows})
+    sha256, size = digest(path)
     with atomic_write(done, "w") as file:
-        file.write(answer.dumps())
-    return answer
+        json.dump({"rows": rows, "bytes": size, "sha256": sha256}, file)
+    return Answer(rows=rows, counts={"kept": rows})
+
+
+def about(done: Path) -> dict[str, Any]:
+    """Bytes and SHA-256 of a shard, as the task that wrote it left them."""
+    told = json.loads(done.read_text("utf-8"))
+    return {"bytes": told["bytes"], "sha256": told["sha256"]}
 
 
 def _rows(task: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytes]]:
     config = config_of(task)
     for part in task["parts"]:
-        chosen = [
-            row for path in task["chosen"] for row in tables.group(Path(path), part["number"])
-        ]
-        chosen.sort(key=lambda row: row["row"])
-        chosen = chosen[part["first"] : part["last"]]
+        rows = tables.group(Path(part["judged"]), judge.KEPT)[part["first"] : part["last"]]
         source = config.images[part["source"]]
-        places = [tuple(row["place"]) for row in chosen]
-        for row, data in zip(
-            chosen, sources.pictures_at(source, part["file"], places), strict=True
-        ):
-            yield record(row), data
+        places = [tuple(row["place"]) for row in rows]
+        pictures = sources.pictures_at(source, part["file"], places)
+        for row, data in zip(rows, pictures, strict=True):
+            yield record(row, config.scores), data
 
 
-def record(row: Mapping[str, Any]) -> dict[str, Any]:
+def record(row: Mapping[str, Any], scores: Sequence[Score] = ()) -> dict[str, Any]:
     """What stands beside the picture (slide 2.3)."""
     found: dict[str, Any] = {
         "image_hash": row["image_hash"],
@@ -62,8 +69,15 @@ def record(row: Mapping[str, Any]) -> dict[str, Any]:
         found["image_url"] = row["url"]
     if row["titles"]:
         found["title"] = row["titles"][0]
+    found |= beside.fields(row["beside"])
     if row["query"]:
         found |= {"query": row["query"], "query_count": row["query_count"]}
+    for column in (column for score in scores for column in score.columns()):
+        value = row[column]
+        if column in similarity.OF_ONE:
+            value = value[0] if value else None
+        if value not in (None, []):
+            found[column] = value
     return found
 
 

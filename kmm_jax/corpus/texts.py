@@ -1,20 +1,25 @@
-"""Stage 2: the titles of documents and the queries of clicks, cleaned; a table for each file."""
+"""Stage 2: texts cleaned, of documents, clicks and products and beside pictures; a table a file."""
 
 from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kmm_jax.corpus import sources, tables
-from kmm_jax.corpus.config import Clicks
-from kmm_jax.corpus.jobs import Answer, config_of, settings, spread
-from kmm_jax.corpus.join import TEXTS
-from kmm_jax.corpus.text import clean_batch
+import pyarrow as pa
 
-VERSION = 1
+from kmm_jax.corpus import beside, sources, tables
+from kmm_jax.corpus.config import Clicks, Products
+from kmm_jax.corpus.facts import KEPT
+from kmm_jax.corpus.jobs import Answer, config_of, settings, spread
+from kmm_jax.corpus.join import PRODUCTS, TEXTS
+from kmm_jax.corpus.text import TextRules, clean_batch
+from kmm_jax.corpus.text.words import lists_mark
+from kmm_jax.corpus.text_samples import TextSamples
+
+VERSION = 3
 
 _AT_ONCE = 4096
 
@@ -23,52 +28,132 @@ def run(task: dict[str, Any]) -> Answer:
     """Clean one file's texts; those rejected leave, the same text of one key is counted together.
 
     Args:
-        task: the ``file``, its ``kind`` (documents or clicks), the ``source`` it belongs to, where
-            to ``write``, ``buckets`` by key, and the corpus's ``config``.
+        task: the ``file``, its ``kind`` (documents, clicks or products), the ``source`` it belongs
+            to, where to ``write``, ``buckets`` by key, and the corpus's ``config``.
     """
     config = config_of(task)
     source = getattr(config, task["kind"])[task["source"]]
-    path = Path(task["write"])
+    rules, buckets = config.text_rules, task["buckets"]
     mark = tables.fingerprint(
-        task["file"], VERSION, task["buckets"], settings(source), settings(config.text_rules)
+        task["file"], VERSION, buckets, settings(source), settings(rules), lists_mark(rules)
     )
+    counts: collections.Counter[str] = collections.Counter()
+    samples = TextSamples(rules)
+
+    def groups() -> Iterable[Sequence[Mapping[str, Any]]]:
+        rows = _products if isinstance(source, Products) else _counted
+        return spread(rows(source, task["file"], rules, counts, samples), "key", buckets)
+
+    schema = PRODUCTS if isinstance(source, Products) else TEXTS
+    return _once(Path(task["write"]), schema, mark, groups, counts, samples)
+
+
+def beside_pictures(task: dict[str, Any]) -> Answer:
+    """Clean what came with the pictures of one file; apart from looking at them, which is slow.
+
+    Args:
+        task: ``keys``, the table of its pictures in ``buckets`` by key; where to ``write`` it with
+            its texts cleaned; the corpus's ``config``.
+    """
+    keys, rules = Path(task["keys"]), config_of(task).text_rules
+    made_from = tables.about(keys)["fingerprint"]
+    mark = tables.digest([made_from, VERSION, task["buckets"], settings(rules), lists_mark(rules)])
+    counts: collections.Counter[str] = collections.Counter()
+    samples = TextSamples(rules)
+
+    def groups() -> Iterator[list[dict[str, Any]]]:
+        for number in range(task["buckets"]):
+            rows = tables.group(keys, number)
+            for start in range(0, len(rows), _AT_ONCE):
+                some = rows[start : start + _AT_ONCE]
+                told = beside.cleaned([row["beside"] for row in some], rules, counts, samples)
+                for row, clean in zip(some, told, strict=True):
+                    row["beside"] = clean
+            yield rows
+
+    return _once(Path(task["write"]), KEPT, mark, groups, counts, samples)
+
+
+def _once(
+    path: Path,
+    schema: pa.Schema,
+    mark: str,
+    groups: Any,
+    counts: collections.Counter[str],
+    samples: TextSamples,
+) -> Answer:
+    """Write what ``groups`` gives while it counts, unless the same was written before."""
     told = tables.about(path)
     if told.get("fingerprint") == mark:
         return Answer.loads(told["answer"], done_before=True)
-    counts: collections.Counter[str] = collections.Counter()
-    total: dict[tuple[str, str], int] = collections.defaultdict(int)
-    for rows in _batches(source, task["file"]):
-        cleaned = clean_batch([text for _, text, _ in rows], config.text_rules)
-        for (key, _, count), found in zip(rows, cleaned, strict=True):
-            # A text is rejected for one reason in the account: the first of those it has.
-            rejected = found.decision == "reject"
-            counts[found.reasons[0] if rejected else "kept"] += 1
-            if not rejected:
-                total[key, found.text] += count
-    answer = Answer(rows=counts.total(), counts=dict(counts))
-    texts = [{"key": key, "text": text, "count": n} for (key, text), n in sorted(total.items())]
-    about = {"fingerprint": mark, "answer": answer.dumps()}
-    tables.write(path, TEXTS, spread(texts, "key", task["buckets"]), lambda: about)
-    return answer
+
+    def answer() -> Answer:
+        return Answer(rows=counts.total(), counts=dict(counts))
+
+    def about() -> dict[str, str]:
+        return {"fingerprint": mark, "answer": answer().dumps(), "samples": samples.dumps()}
+
+    tables.write(path, schema, groups(), about)
+    return answer()
 
 
-def _batches(source: Any, file: str) -> Iterator[list[tuple[str, str, int]]]:
-    """(key, text, count) of the rows, many at a time; a row without a key has no picture."""
+def _counted(
+    source: Any,
+    file: str,
+    rules: TextRules,
+    counts: collections.Counter[str],
+    samples: TextSamples,
+) -> Iterator[dict[str, Any]]:
+    """Each clean text of a key, once, with how often it came."""
     counted = isinstance(source, Clicks) and source.count is not None
     text = source.query if isinstance(source, Clicks) else source.title
     columns = [source.key, text, *([source.count] if counted else [])]
-    rows = (
-        (
-            "" if row[source.key] is None else str(row[source.key]),
-            "" if row[text] is None else str(row[text]),
-            _count(row[source.count]) if counted else 1,
-        )
-        for row in sources.rows(file, columns)
-    )
-    while batch := list(itertools.islice(rows, _AT_ONCE)):
-        yield batch
+    total: dict[tuple[str, str], int] = collections.defaultdict(int)
+    for rows in _batches(file, columns, counts):
+        texts = ["" if row[text] is None else str(row[text]) for row in rows]
+        for row, said, found in zip(rows, texts, clean_batch(texts, rules), strict=True):
+            samples.offer(said, found)
+            # A text is rejected for one reason in the account.
+            counts[found.rejected_for or "kept"] += 1
+            if found.rejected_for is None:
+                key = sources.key_of(row[source.key])
+                total[key, found.text] += _count(row[source.count]) if counted else 1
+    for (key, clean), count in sorted(total.items()):
+        yield {"key": key, "text": clean, "count": count}
+
+
+def _products(
+    source: Products,
+    file: str,
+    rules: TextRules,
+    counts: collections.Counter[str],
+    samples: TextSamples,
+) -> Iterator[dict[str, Any]]:
+    """What is left of each row, in the file's order."""
+    columns = list(dict.fromkeys([source.key, *beside.columns(source)]))
+    for rows in _batches(file, columns, counts):
+        said = [beside.told(source, row) for row in rows]
+        told = beside.cleaned(said, rules, counts, samples)
+        for row, clean in zip(rows, told, strict=True):
+            if clean:
+                yield {"key": sources.key_of(row[source.key]), "beside": clean}
+
+
+def _batches(
+    file: str, columns: Sequence[str], counts: collections.Counter[str]
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows, many at a time; malformed ones are counted."""
+    every = sources.rows(file, columns)
+    while batch := list(itertools.islice(every, _AT_ONCE)):
+        rows = [row for row in batch if row is not None]
+        if len(rows) < len(batch):
+            counts["malformed"] += len(batch) - len(rows)
+        yield rows
 
 
 def _count(value: Any) -> int:
     """A number of clicks; what is none counts as one row."""
-    return int(value) if isinstance(value, int | float) and value >= 1 else 1
+    try:
+        return max(1, int(value))
+    except (TypeError, ValueError, OverflowError):
+        return 1

@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +20,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from kmm_jax.cli import main
-from kmm_jax.corpus import engine, join, tables
+from kmm_jax.corpus import engine, join, tables, worker
 from kmm_jax.corpus.build import _plan, build
 from kmm_jax.corpus.config import Clicks, CorpusConfig, Documents, DuplicateRules, Images
 from kmm_jax.corpus.jobs import Answer, config_text
+from kmm_jax.corpus.scoring.similarity import Similarity
 from kmm_jax.data.sources import open_source
-from kmm_jax.errors import DataError
+from kmm_jax.errors import ConfigError, DataError
 from tests.conftest import REPOSITORY
 from tests.corpus.test_images import photo
 from tools import dirty_shop
@@ -95,6 +98,14 @@ def test_the_same_input_gives_the_same_bytes_and_nothing_is_done_twice(built, tm
     assert {path for path in before if before[path] != after[path]} <= {dropped}
 
 
+def test_more_buckets_give_the_same_bytes(built, tmp_path, monkeypatch):
+    monkeypatch.setattr("kmm_jax.corpus.build._PICTURES_OF_FEW", 1)
+    manifest = build(built.config, tmp_path / "out")
+    assert len(list((tmp_path / "out/work/merged").iterdir())) == 16
+    assert shard_bytes(tmp_path / "out/shards") == shard_bytes(built.folder / "shards")
+    assert manifest["stages"][-1] == built.manifest["stages"][-1]
+
+
 def test_of_a_changed_file_alone_the_pictures_are_looked_at_again(built, tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     shutil.copytree(built.raw, raw)
@@ -119,32 +130,117 @@ def test_of_a_changed_file_alone_the_pictures_are_looked_at_again(built, tmp_pat
     assert manifest["stages"][0]["rows"] == 117
 
 
-@pytest.mark.parametrize(
-    "stage", ["facts", pytest.param("joined", marks=pytest.mark.slow), ".building"]
-)
-def test_killed_in_any_stage_it_ends_with_the_same_bytes(built, tmp_path, stage):
-    out = tmp_path / "out"
+def started(built, out):
+    """A build in a process of its own, with the processes it starts in its group."""
     code = (
         "import json, sys; from pathlib import Path; from kmm_jax.training import dump; "
         "from kmm_jax.corpus.build import build; "
         "build(dump.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]))"
     )
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", code, config_text(built.config), str(out)],
         cwd=REPOSITORY,
         start_new_session=True,
         stderr=subprocess.DEVNULL,
     )
-    watched = out / stage if stage == ".building" else out / "work" / stage
+
+
+def wait_for(process, done):
     deadline = time.monotonic() + 60
-    while not (watched.exists() and any(watched.iterdir())):
+    while not done():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)  # the driver and its workers
+
+
+# What each stage writes; in the default suite the first and the last.
+STAGES = ("facts", "documents", "clicks", "beside", "joined", "merged", "bands", "near", "dropped",
+          "chosen", "scored", "judged", ".building")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        stage if stage in ("facts", ".building") else pytest.param(stage, marks=pytest.mark.slow)
+        for stage in STAGES
+    ],
+)
+def test_killed_in_any_stage_it_ends_with_the_same_bytes(built, tmp_path, stage):
+    out = tmp_path / "out"
+    process = started(built, out)
+    watched = out / stage if stage == ".building" else out / "work" / stage
+    wait_for(process, lambda: watched.exists() and any(watched.glob("[!.]*")))
+    process.kill()  # the driver; those it started die with it
     process.wait()
     assert not (out / "shards").exists()
+    finished = {path: path.stat().st_mtime_ns for path in (out / "work").rglob("[!.]*.parquet")}
     build(built.config, out)
     assert shard_bytes(out / "shards") == shard_bytes(built.folder / "shards")
+    redone = [path for path in finished if path.stat().st_mtime_ns != finished[path]]
+    # A task has ended when its last table is there; of one cut off the first may be there as well.
+    first = [path for path in redone if path.parent.name in ("facts", "bands")]
+    assert {path.parent.name for path in redone} <= {"facts", "bands", "dropped"}
+    assert len(first) <= (os.cpu_count() or 1)
+    assert not list(out.rglob("*.tmp"))
+
+
+def children(process):
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(number) for number in found.read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_worker_killed_is_replaced_and_none_outlives_its_driver(built, tmp_path):
+    out = tmp_path / "out"
+    process = started(built, out)
+    wait_for(process, lambda: (out / "work" / "facts").exists() and children(process))
+    os.kill(children(process)[0], signal.SIGKILL)
+    assert process.wait(60) == 0
+    assert shard_bytes(out / "shards") == shard_bytes(built.folder / "shards")
+    process = started(built, tmp_path / "again")
+    wait_for(process, lambda: len(children(process)) == 2)
+    workers = children(process)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{number}").exists() for number in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def dies(task):
+    if not task["once"] or not Path(task["file"]).exists():
+        Path(task["file"]).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task["file"]
+
+
+def test_what_kills_every_process_is_named_and_what_kills_one_is_done_by_another(tmp_path):
+    tasks = [{"file": str(tmp_path / name), "once": name != "bomb"} for name in ("a", "bomb", "b")]
+    answers = []
+    with pytest.raises(DataError, match=r"bomb: 3 processes died at work on it \(SIGKILL\)"):
+        answers.extend(engine.run("tests.corpus.test_build:dies", tasks, at_a_time=2))
+    assert sorted(answers) == [str(tmp_path / "a"), str(tmp_path / "b")]
+
+
+def test_two_builds_in_one_folder_are_refused_and_a_dead_one_holds_nothing(built, tmp_path, capsys):
+    out = tmp_path / "out"
+    process = started(built, out)
+    wait_for(process, lambda: (out / ".lock").exists() and (out / ".lock").read_text())
+    process.send_signal(signal.SIGSTOP)  # it would be done too soon
+    raw = built.raw
+    words = ["corpus", "build", "corpus/tables", "--output", str(out), "shard_rows=40"]
+    words += ["ocr=none", "watermark=none"]
+    words += [f"images.0.url={raw}/images-*.parquet", f"clicks.0.url={raw}/clicks-*.parquet"]
+    words += [f"documents.0.url={raw}/documents-*.parquet"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert f"is being built here by process {process.pid} on {socket.gethostname()}" in said
+    process.kill()
+    process.wait()
+    assert (out / ".lock").exists()
+    assert main(words) == 0
+    assert not (out / ".lock").exists()
+    capsys.readouterr()
 
 
 def test_pictures_in_tars_with_their_captions_are_read_as_well(tmp_path):
@@ -210,8 +306,29 @@ def test_a_task_that_fails_is_named_and_the_others_finish():
     ended = []
     with pytest.raises(DataError, match=r"is odd \(and 2 more tasks\)"):
         ended.extend(engine.run("tests.corpus.test_build:fails_on_odd", tasks, at_a_time=2))
-    told = json.loads(engine.answer(lambda task: 1 / 0, "{}"))
-    assert "ZeroDivisionError" in told["error"]
+    told = json.loads(worker.answer('[7, "json:loads", 3]'))
+    assert told["task"] == 7 and "TypeError" in told["error"]
+
+
+def test_workers_share_the_gpus_there_are(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
+    seen = [engine.environment(number) for number in range(3)]
+    assert [found["CUDA_VISIBLE_DEVICES"] for found in seen] == ["2", "5", "2"]
+    assert seen[0]["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden by the user
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    hidden = engine.environment(0)
+    assert hidden["CUDA_VISIBLE_DEVICES"] == ""
+    assert hidden["XLA_PYTHON_CLIENT_PREALLOCATE"] == "true"
+
+
+def test_a_model_that_is_not_there_is_told_before_any_work(built, tmp_path):
+    similarity = Similarity(model=str(tmp_path / "none"))
+    config = dataclasses.replace(built.config, similarity=similarity)
+    with pytest.raises(DataError, match="none"):
+        build(config, tmp_path / "out")
+    assert not (tmp_path / "out/work/facts").exists()
 
 
 def test_shards_take_every_chosen_row_once_and_in_order():
@@ -228,12 +345,20 @@ def test_bands_miss_no_pair_that_is_near():
     hashes = base + [h ^ sum(1 << int(b) for b in rng.choice(64, 3, replace=False)) for h in base]
     for bits in (0, 1, 3, 5):
         rows = [
-            {"perceptual": h, "image_hash": str(i), "width": 9, "height": 9, "file": 0, "row": i}
+            {
+                "perceptual": h,
+                "look": b"",
+                "image_hash": str(i),
+                "width": 9,
+                "height": 9,
+                "file": 0,
+                "row": i,
+            }
             for i, h in enumerate(hashes)
         ]
         bands = collections.defaultdict(set)
         for row in rows:
-            for band in join._bands(row, bits):
+            for band in join.in_bands(row, bits):
                 bands[band["band"]].add(int(band["image_hash"]))
         together = {(a, b) for group in bands.values() for a in group for b in group if a < b}
         near = {
@@ -269,6 +394,7 @@ def test_the_command_builds_and_shows_the_funnel(built, tmp_path, capsys):
     url = str(built.raw)
     words = ["corpus", "build", "corpus/tables", "--output", str(tmp_path / "out")]
     words += [f"images.0.url={url}/images-*.parquet", "shard_rows=40"]
+    words += ["ocr=none", "watermark=none"]
     words += [f"documents.0.url={url}/documents-*.parquet", f"clicks.0.url={url}/clicks-*.parquet"]
     assert main(words) == 0
     shown = capsys.readouterr()
@@ -277,6 +403,13 @@ def test_the_command_builds_and_shows_the_funnel(built, tmp_path, capsys):
         assert reason == "kept" or f"  {reason}\n" in shown.out
     assert "pictures 3/3 files" in shown.err
     assert shard_bytes(tmp_path / "out" / "shards") == shard_bytes(built.folder / "shards")
+
+
+def test_without_its_decoders_nothing_is_built(built, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "_NEEDED", ("simplejpeg", "no_such_module"))
+    with pytest.raises(ConfigError, match=r"needs no_such_module: pip install 'kmm-jax\[corpus\]'"):
+        build(built.config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_pattern_that_matches_nothing_is_the_users_mistake(tmp_path, capsys):
