@@ -202,7 +202,7 @@ def _samples(raw: Path, of: Sequence[Score]) -> Iterator[Sample]:
 
 def _alone(score: Score, samples: Sequence[Sample]) -> float:
     """Processor seconds a picture."""
-    scorer = scores.loaded(score)
+    scorer = scores.loaded(score, "")
     scorer.score(samples)  # compiles
     return _timed(lambda: scorer.score(samples)) / len(samples)
 

@@ -23,7 +23,7 @@ from typing import Any
 from kmm_jax.corpus import engine, join, judge, shards, sources, tables, worker
 from kmm_jax.corpus.config import CorpusConfig, Images
 from kmm_jax.corpus.funnel import Before
-from kmm_jax.corpus.jobs import Answer, config_text, settings, spread
+from kmm_jax.corpus.jobs import Answer, config_text, spread
 from kmm_jax.corpus.purge import hashes
 from kmm_jax.corpus.report import card, layout, measured
 from kmm_jax.corpus.report.write import write_page
@@ -334,6 +334,7 @@ class _Build:
     def _scores(self, identities: Mapping[str, str]) -> None:
         """Score what was chosen, then judge it by the scores."""
         numbers = range(len(self.pictures))
+        self._follow_files()
         scored = self._stage(
             "scores",
             "kmm_jax.corpus.scores:run",
@@ -359,15 +360,34 @@ class _Build:
         )
         _balanced(judged, scored.rows)
 
+    def _follow_files(self) -> None:
+        """Give each file's scores its number of now: a file in front of others moves them all.
+
+        What is taken over is looked up by picture, so that a mistake here costs time and no more.
+        """
+        noted = self.work / "scored" / "files.json"
+        before, now = read_json(noted) or [], [file for _, file in self.pictures]
+        if before == now:
+            return
+        number_of = {file: number for number, file in enumerate(now)}
+        moved = {}
+        for number, file in enumerate(before):
+            path = Path(self._table("scored", number))
+            if number_of.get(file, number) != number and path.exists():
+                moved[path.rename(path.with_suffix(".moved"))] = number_of[file]
+        for path, number in moved.items():
+            path.rename(self._table("scored", number))
+        noted.parent.mkdir(parents=True, exist_ok=True)
+        write_json(noted, now)
+
     def _shards(self) -> dict[str, Any]:
         config = self.config
         judged = self._tables("judged", len(self.pictures))
         each = [tables.group_rows(Path(path))[judge.KEPT] for path in judged]
         planned = list(_plan(each, config.shard_rows))
         marks = [tables.about(Path(path))["fingerprint"] for path in judged]
-        mark = tables.digest(
-            [shards.VERSION, marks, config.shard_rows, config.prefix, settings(config)]
-        )
+        columns = [list(score.columns()) for score in config.scores]
+        mark = tables.digest([shards.VERSION, marks, config.shard_rows, config.prefix, columns])
         building = self.folder / ".building"
         marked = building / "mark"
         if not marked.exists() or marked.read_text() != mark:
@@ -376,7 +396,7 @@ class _Build:
             marked.write_text(mark)
         names = [f"{config.prefix}-{number:03d}.tar" for number in range(len(planned))]
         final = self.folder / "shards"
-        if _manifest(final).get("mark") == mark:
+        if _manifest(final).get("mark") == mark and _whole(final):
             shutil.rmtree(building)
             return self._describe(final)
         stage = self._stage(
@@ -404,7 +424,21 @@ class _Build:
         return self._show(building / "shards", final, names, mark)
 
     def _show(self, built: Path, final: Path, names: Sequence[str], mark: str) -> dict[str, Any]:
-        """Put the whole set of shards in its place, the manifest in it."""
+        """Put the whole set of shards in its place, the manifest in it.
+
+        Raises:
+            DataError: nothing was kept, and there are shards that would give way to nothing.
+        """
+        if not names and _manifest(final).get("shards"):
+            reasons = collections.Counter[str]()
+            for stage in self.stages:
+                reasons.update({r: n for r, n in stage.counts.items() if r != "kept"})
+            most = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(3))
+            raise DataError(
+                f"no picture was kept ({most}), so the shards of the last build stay as they are. "
+                "If the keys of pictures and texts do not match, name their columns "
+                "(documents.0.key=...); to be rid of the shards, delete them"
+            )
         built.mkdir(exist_ok=True)
         listed = [{"name": name, **shards.about(built.parent / f"{name}.done")} for name in names]
         manifest = {
@@ -482,8 +516,23 @@ def _files(of: Sequence[Any]) -> list[tuple[int, str]]:
     ]
 
 
+def _whole(final: Path) -> bool:
+    """Whether every shard that the manifest lists is there with all of its bytes."""
+    try:
+        return all(
+            (final / shard["name"]).stat().st_size == shard["bytes"]
+            for shard in _manifest(final)["shards"]
+        )
+    except OSError:
+        return False
+
+
 def _sweep(folder: Path) -> None:
     """Remove what killed processes were writing; no other is at work here."""
+    # Killed between the two renames: the old shards, with their receipts, are what there is.
+    aside = folder / ".shards.old"
+    if aside.exists() and not (folder / "shards").exists():
+        aside.rename(folder / "shards")
     for left in (*folder.glob("work/*/.*.tmp"), *folder.glob(".building/**/.*.tmp")):
         left.unlink(missing_ok=True)
 

@@ -202,11 +202,23 @@ class CorpusConfig:
         for field in ("queries", "captions", "shard_rows"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} must be at least 1, got {getattr(self, field)}")
+        if "/" in self.prefix or not self.prefix:
+            raise ConfigError(f"prefix is the beginning of file names, got {self.prefix!r}")
+        if self.tasks is not None and self.tasks < 1:
+            raise ConfigError(f"tasks must be at least 1 (or none), got {self.tasks}")
         names = [score.name for score in self.scores]
         columns = [column for score in self.scores for column in score.columns()]
         for kind, all_of in (("scores", names), ("columns of scores", columns)):
             if twice := {name for name in all_of if all_of.count(name) > 1}:
                 raise ConfigError(f"two {kind} of the same name: {', '.join(sorted(twice))}")
+
+        from kmm_jax.corpus.join import JOINED
+
+        if taken := {*JOINED.names, "reason"}.intersection(columns):
+            raise ConfigError(
+                f"a score cannot fill the column {min(taken)!r}, which rows have already; name its "
+                "field otherwise"
+            )
 
     @property
     def scores(self) -> tuple[Score, ...]:

@@ -61,6 +61,9 @@ Work = tuple[int, Sequence[Sequence[Mapping[str, Any]]], dict[str, int]]
 # Pictures in one band are compared each with each; in a crowd (blank and near-blank pictures share
 # bands by the thousand) only with so many of the best.
 _CROWD = 512
+# And so many near ones of each are told, the best: thousands of copies of one placeholder would be
+# millions of pairs.
+NEIGHBOURS = 16
 
 
 def join(task: dict[str, Any]) -> Answer:
@@ -160,11 +163,15 @@ def near(task: dict[str, Any]) -> Answer:
                 for row in rows
             )
             for place, (worse, worse_hash, bits_of_worse, look_of_worse) in enumerate(ranked):
+                neighbours = 0
                 for better, better_hash, bits_of_better, look in ranked[: min(place, _CROWD)]:
                     if (bits_of_better ^ bits_of_worse).bit_count() <= rules.bits and alike(
                         look, look_of_worse, shade=rules.shade, colour=rules.colour
                     ):
                         pairs[better_hash, worse_hash] = better, worse
+                        neighbours += 1
+                        if neighbours == NEIGHBOURS:
+                            break
         found = [
             {"better": both[0], "worse": both[1], "better_rank": ranks[0], "worse_rank": ranks[1]}
             for both, ranks in sorted(pairs.items())
@@ -249,7 +256,8 @@ def _once(task: dict[str, Any], schema: pa.Schema, work: Any, *also: str) -> Ans
     numbers = VERSION, task["bucket"], task.get("buckets"), task.get("files"), most
     mark = tables.digest([work.__qualname__, made_from, numbers, settings(config.duplicates)])
     told = tables.about(path)
-    if told.get("fingerprint") == mark:
+    written = [path, *(Path(task[name]) for name in ("bands",) if name in task)]
+    if all(tables.about(one).get("fingerprint") == mark for one in written):
         return Answer.loads(told["answer"], done_before=True)
     with _no_collector():
         rows, groups, counts = work(config, mark)

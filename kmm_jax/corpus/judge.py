@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kmm_jax.corpus import scores, tables
-from kmm_jax.corpus.jobs import Answer, config_of, settings
+from kmm_jax.corpus.jobs import Answer, config_of
 
 VERSION = 1
 
@@ -27,7 +27,11 @@ def run(task: dict[str, Any]) -> Answer:
     config = config_of(task)
     path, scored = Path(task["write"]), Path(task["scored"])
     mark = tables.digest(
-        [VERSION, tables.about(scored)["fingerprint"], [settings(score) for score in config.scores]]
+        [
+            VERSION,
+            tables.about(scored)["fingerprint"],
+            [[score.name, score.thresholds(), list(score.columns())] for score in config.scores],
+        ]
     )
     told = tables.about(path)
     if told.get("fingerprint") == mark:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import itertools
 import json
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from kmm_jax.corpus.scoring.protocol import Sample, Score, Scorer, Values
 from kmm_jax.data.images import decode
 from kmm_jax.errors import DataError
 
-VERSION = 1
+VERSION = 2
 
 _BATCH = 64
 _GROUP_BATCHES = 32
@@ -77,7 +78,7 @@ def run(task: dict[str, Any]) -> Answer:
     before = _Before(path, config.scores, task["identities"], told.get("identities"))
     batches = [_Batch(rows[start : start + _BATCH], config, before)
                for start in range(0, len(rows), _BATCH)]  # fmt: skip
-    places = [place for batch in batches if batch.side for place in batch.places]
+    places = [place for batch in batches if batch.sides for place in batch.places]
     pictures = sources.pictures_at(source, task["file"], places)
     counts: collections.Counter[str] = collections.Counter()
 
@@ -108,40 +109,43 @@ class _Batch:
     """Some rows, with what is known of them from before.
 
     Attributes:
-        side: pixels of the shorter side to decode; 0 where nothing has to be scored.
+        sides: pixels of the shorter side to decode to, for the scores that have to be made. Each
+            has its own, so that a score does not depend on which others are made with it.
         places: of the pictures in their file.
     """
 
     def __init__(
         self, rows: Sequence[Mapping[str, Any]], config: CorpusConfig, before: _Before
     ) -> None:
-        self._rows, self._config = rows, config
+        self._rows, self._config, self._identities = rows, config, before.identities
         self._known = [
             {score.name: before.values(score, row) for score in config.scores} for row in rows
         ]
-        self.side = max((score.side for score in config.scores if self._unknown(score)), default=0)
+        self.sides = {score.side for score in config.scores if self._unknown(score)}
         self.places = [(row["place"][0], row["place"][1]) for row in rows]
 
     def scored(self, pictures: Iterator[bytes]) -> list[dict[str, Any]]:
         """The rows with their scores; ``reason`` where a picture could not be decoded after all.
 
         Args:
-            pictures: the next of them are these rows', if there is a side.
+            pictures: the next of them are these rows', if there are sides.
         """
-        samples: list[Sample | None] = [None] * len(self._rows)
-        if self.side:
-            theirs = itertools.islice(pictures, len(self._rows))
-            samples = [_sample(row, data, self.side)
-                       for row, data in zip(self._rows, theirs, strict=True)]  # fmt: skip
+        theirs = list(itertools.islice(pictures, len(self._rows))) if self.sides else []
+        samples: dict[int, list[Sample | None]] = {
+            side: [_sample(row, data, side) for row, data in zip(self._rows, theirs, strict=True)]
+            for side in self.sides
+        }
         columns = {column: None for score in self._config.scores for column in score.columns()}
         found = [{**row, **columns, "reason": None} for row in self._rows]
         rejected: set[int] = set()
         for score in self._config.scores:
             unknown = [place for place in self._unknown(score) if place not in rejected]
-            there = {place: s for place in unknown if (s := samples[place]) is not None}
-            told = loaded(score).score(list(there.values())) if there else []
+            at = samples.get(score.side, []) if unknown else []
+            there = {place: one for place in unknown if (one := at[place]) is not None}
+            scorer = loaded(score, self._identities[score.name]) if there else None
+            told = scorer.score(list(there.values())) if scorer else []
             for place, values in zip(there, told, strict=True):
-                found[place] |= {column: values[column] for column in score.columns()}
+                found[place] |= {column: _finite(values[column]) for column in score.columns()}
             for place, known in enumerate(self._known):
                 found[place] |= known[score.name] or {}
             for place in unknown:
@@ -158,6 +162,11 @@ class _Batch:
 
     def _unknown(self, score: Score) -> list[int]:
         return [place for place, known in enumerate(self._known) if known[score.name] is None]
+
+
+def _finite(value: Any) -> Any:
+    """None for a number that is none, which JSON cannot hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _sample(row: Mapping[str, Any], data: bytes, side: int) -> Sample | None:
@@ -186,6 +195,7 @@ class _Before:
         identities: Mapping[str, str],
         earlier: str | None,
     ) -> None:
+        self.identities = identities
         was = json.loads(earlier) if earlier is not None else {}
         self._same = {s.name for s in scores if was.get(s.name) == identities[s.name]}
         self._rows: dict[str, dict[str, Any]] = {}
@@ -209,9 +219,9 @@ _loaded: dict[str, Scorer] = {}
 _loading = threading.Lock()
 
 
-def loaded(score: Score) -> Scorer:
+def loaded(score: Score, identity: str) -> Scorer:
     """The scorer, loaded once a process whatever the number of threads that ask for it."""
-    key = settings(score)
+    key = tables.digest([settings(score), identity])
     with _loading:
         if key not in _loaded:
             _loaded[key] = score.load()

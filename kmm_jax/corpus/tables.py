@@ -19,7 +19,7 @@ _BATCH_ROWS = 16_384
 
 def fingerprint(file: str, *settings: Any) -> str:
     """Changes when the file or what is done with it does."""
-    return digest([*stamp(file), *settings])
+    return digest([file, *stamp(file), *settings])
 
 
 def digest(values: Any) -> str:

@@ -76,7 +76,9 @@ def answer(told: str) -> str:
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         seen = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"
-        found = {"error": f"task {json.dumps(task)[:200]}: {seen}"}
+        named = task if isinstance(task, dict) else {}
+        what = named.get("file") or named.get("write") or f"task {json.dumps(task)[:200]}"
+        found = {"error": f"{what}: {seen}"}
     return json.dumps({"task": number, **found})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kmm_jax.data.schema import TEXT_FIELDS
-from kmm_jax.data.sources import Row, Source
+from kmm_jax.data.sources import Row, ShardSource
 from kmm_jax.errors import DataError
 from kmm_jax.files import atomic_directory, write_json
 
@@ -61,24 +61,26 @@ def agreeing(
     return [one for one in found if one[2] is not None and one[2] >= least]
 
 
-def write_selection(folder: Path, selection: Selection, rows_N: np.ndarray, of: int) -> None:
+def write_selection(
+    folder: Path, selection: Selection, rows_N: np.ndarray, source: ShardSource
+) -> None:
     """Keep a selection, whole or not at all; ``selection:FOLDER`` opens it.
 
     Args:
         rows_N: numbers of the rows in the source.
-        of: how many rows the source has.
+        source: what ``selection.source`` opens now.
     """
     with atomic_directory(folder) as made:
         np.save(made / "rows.npy", np.asarray(rows_N, np.int64))
-        write_json(made / "selection.json", {**dataclasses.asdict(selection), "of": of})
+        told = dataclasses.asdict(selection) | {"of": len(source), "mark": source.mark()}
+        write_json(made / "selection.json", told)
 
 
 class SelectionSource:
     """The rows a selection names, each with the texts that stay.
 
     Raises:
-        DataError: no selection is there, or its source has another number of rows than it was made
-            for.
+        DataError: no selection is there, or its source is not what it was made for any more.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -88,15 +90,15 @@ class SelectionSource:
         try:
             told = json.loads((Path(folder) / "selection.json").read_text("utf-8"))
             self._rows_N = np.load(Path(folder) / "rows.npy", allow_pickle=False)
-            of = told.pop("of")
+            of, mark = told.pop("of"), told.pop("mark")
             self.selection = Selection(**told)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(f"{folder} holds no selection of rows: {error}") from error
-        self._source: Source = open_source(self.selection.source)
-        if len(self._source) != of:
+        self._source = open_source(self.selection.source)
+        if not isinstance(self._source, ShardSource) or self._source.mark() != mark:
             raise DataError(
-                f"{self.name} was made of {of:,} rows, {self.selection.source} has "
-                f"{len(self._source):,}; make it again"
+                f"{self.name} was made of {of:,} rows, and the shards in {self.selection.source} "
+                f"({len(self._source):,} rows) have changed since; make it again"
             )
 
     def __len__(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 from kmm_jax.data.bad_rows import BadRowError
 from kmm_jax.data.patterns import Pattern, expand, one_set
 from kmm_jax.data.schema import parse_record
-from kmm_jax.data.storage import RandomReader
+from kmm_jax.data.storage import RandomReader, stamp
 from kmm_jax.data.tar_index import TarIndex, open_index
 from kmm_jax.errors import ConfigError, DataError
 
@@ -72,6 +74,11 @@ class ShardSource:
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    def mark(self) -> str:
+        """Changes when one of the shards does."""
+        stamps = [[shard, *stamp(shard)] for shard in self.shards]
+        return hashlib.blake2b(json.dumps(stamps).encode(), digest_size=16).hexdigest()
 
     def record(self, i: int) -> dict[str, Any]:
         """The record of row ``i`` without its image, of which no byte is read."""

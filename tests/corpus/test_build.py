@@ -323,6 +323,63 @@ def test_workers_share_the_gpus_there_are(monkeypatch):
     assert hidden["XLA_PYTHON_CLIENT_PREALLOCATE"] == "true"
 
 
+def test_shards_that_were_lost_are_written_again(built, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(built.folder, out)
+    lost = sorted((out / "shards").glob("*.tar"))[0]
+    lost.unlink()
+    build(built.config, out)
+    assert shard_bytes(out / "shards") == shard_bytes(built.folder / "shards")
+    # Killed between the two renames that show new shards: the old ones are still aside.
+    (out / "shards").rename(out / ".shards.old")
+    assert build(built.config, out)["rows"] == built.manifest["rows"]
+    assert not (out / ".shards.old").exists()
+
+
+def test_other_processors_and_another_name_write_no_shard_again(built, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(built.folder, out)
+    times = {path: path.stat().st_mtime_ns for path in (out / "shards").glob("*.tar")}
+    build(dataclasses.replace(built.config, tasks=1, name="other"), out)
+    assert times == {path: path.stat().st_mtime_ns for path in (out / "shards").glob("*.tar")}
+
+
+def test_when_nothing_is_kept_the_shards_of_before_stay(built, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(built.folder, out)
+    nowhere = dataclasses.replace(built.config, documents=(), clicks=())
+    with pytest.raises(DataError, match=r"no picture was kept .*no_text"):
+        build(nowhere, out)
+    assert shard_bytes(out / "shards") == shard_bytes(built.folder / "shards")
+
+
+def test_a_stage_of_two_tables_is_done_only_when_both_are(built, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(built.folder, out)
+    for kind, last in (("bands", "merged"), ("facts", "keys")):
+        other = out / "work" / kind / "00000.parquet"
+        table = pq.read_table(other)
+        pq.write_table(table.slice(1), other)  # as a killed build of other input leaves it
+        before = (out / "work" / last / "00000.parquet").stat().st_mtime_ns
+        build(built.config, out)
+        assert pq.read_table(other).num_rows == table.num_rows
+        assert (out / "work" / last / "00000.parquet").stat().st_mtime_ns > before
+
+
+def test_thousands_of_copies_of_one_look_are_no_millions_of_pairs(tmp_path):
+    images = [{"key": str(n), "image": photo(quality=60 + n)} for n in range(30)]
+    pq.write_table(pa.Table.from_pylist(images), tmp_path / "images.parquet")
+    documents = [{"key": str(n), "title": f"제목 {n}"} for n in range(30)]
+    pq.write_table(pa.Table.from_pylist(documents), tmp_path / "documents.parquet")
+    config = CorpusConfig(
+        name="looks",
+        images=(Images(url=str(tmp_path / "images.parquet")),),
+        documents=(Documents(url=str(tmp_path / "documents.parquet")),),
+    )
+    manifest = build(config, tmp_path / "out")
+    assert counts(manifest, "near")["kept"] <= join.NEIGHBOURS * 30 and manifest["rows"] == 1
+
+
 def test_a_model_that_is_not_there_is_told_before_any_work(built, tmp_path):
     similarity = Similarity(model=str(tmp_path / "none"))
     config = dataclasses.replace(built.config, similarity=similarity)

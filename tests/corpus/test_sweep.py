@@ -95,6 +95,11 @@ def test_mistakes_are_told(shop, tmp_path, capsys):
     assert "fields are of title, query" in capsys.readouterr().err
     assert sweep("--thresholds", "0.9", "--rows", "10") == 2
     assert "no threshold leaves 10 rows" in capsys.readouterr().err
+    assert sweep("--thresholds", "nan") == 2
+    assert "a threshold is no number" in capsys.readouterr().err
+    assert sweep("--config", "clip/shop", "--label", "kind") == 2  # before anything is trained
+    assert "no label 'kind'" in capsys.readouterr().err
+    assert not (tmp_path / "o" / "runs").exists()
     plain = open_source(str(shop / "test-*.tar"))
     with pytest.raises(DataError, match=r"similarity\.model=PATH"):
         scan(_unscored(plain), ("query",), lambda at, of: None)

@@ -1,5 +1,8 @@
 """Some rows of shards with some of their texts."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 
@@ -33,7 +36,7 @@ def shards(tmp_path_factory):
 @pytest.mark.parametrize(("field", "least"), [("query", 0.3), ("title", 0.3), ("query", None)])
 def test_rows_come_with_the_texts_that_agree_and_no_others(shards, tmp_path, field, least):
     selection = Selection(source=shards, field=field, least=least)
-    write_selection(tmp_path / "s", selection, np.array([5, 3]), of=6)
+    write_selection(tmp_path / "s", selection, np.array([5, 3]), open_source(shards))
     source = open_source(f"selection:{tmp_path / 's'}")
     assert len(source) == 2
     row, original = source.read(0), open_source(shards).read(5)
@@ -55,9 +58,13 @@ def test_a_record_is_read_without_its_picture(shards):
 
 
 def test_what_does_not_fit_is_told(shards, tmp_path):
-    selection = Selection(source=shards, field="query", least=0.1)
-    write_selection(tmp_path / "s", selection, np.arange(3), of=7)
-    with pytest.raises(DataError, match="made of 7 rows"):
+    copy = tmp_path / "train-000.tar"
+    shutil.copy(open_source(shards).shards[0], copy)
+    selection = Selection(source=str(copy), field="query", least=0.1)
+    write_selection(tmp_path / "s", selection, np.arange(3), open_source(copy))
+    assert len(open_source(f"selection:{tmp_path / 's'}")) == 3
+    os.utime(copy, (1, 1))
+    with pytest.raises(DataError, match=r"made of 6 rows, and the shards .* have changed since"):
         open_source(f"selection:{tmp_path / 's'}")
     with pytest.raises(DataError, match="holds no selection"):
         open_source(f"selection:{tmp_path / 'none'}")

@@ -55,12 +55,12 @@ class Similarity:
 
     def columns(self) -> dict[str, pa.DataType]:
         """A number for each text."""
-        return {_TITLE: pa.list_(pa.float64()), _QUERY: pa.list_(pa.float32())}
+        return {column: pa.list_(pa.float64()) for column in (_TITLE, _QUERY, _NAME, _CAPTION)}
 
     def identity(self) -> Any:
         """The model, as it knows itself."""
         styles = self.title_style, self.query_style, self.name_style
-        return ["similarity 1", encoder(self.model).hash, styles]
+        return ["similarity 2", encoder(self.model).hash, styles]
 
     def load(self) -> _Cosine:
         """The model, compiled at its first batch."""

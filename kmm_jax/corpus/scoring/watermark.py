@@ -81,7 +81,7 @@ class Watermark:
 
     def columns(self) -> dict[str, pa.DataType]:
         """One number a picture, in [0, 1]."""
-        return {COLUMN: pa.float32()}
+        return {COLUMN: pa.float64()}
 
     def identity(self) -> dict[str, Any]:
         """The net and a digest of its weights, wherever they lie.
@@ -91,7 +91,7 @@ class Watermark:
         """
         path = SHIPPED if self.weights is None else _checked(self.weights)
         net = "kmm_jax" if self.weights is None else "laion_efficientnet_b3"
-        return {"net": net, "side": self.side, "sha256": digest(path)}
+        return {"version": 2, "net": net, "side": self.side, "sha256": digest(path)}
 
     def load(self) -> WatermarkScorer:
         """The scorer, on the accelerator if there is one.

@@ -23,7 +23,7 @@ from kmm_jax.corpus.sweep.page import write_page
 from kmm_jax.corpus.sweep.scan import BINS, Scanned, default_thresholds, scan
 from kmm_jax.data.selection import FIELDS, Selection, agreeing, write_selection
 from kmm_jax.data.sources import ShardSource, open_source
-from kmm_jax.errors import ConfigError, DataError, UserError
+from kmm_jax.errors import ConfigError, DataError, UserError, nearest
 from kmm_jax.evaluation.evaluate import Plan, evaluate
 from kmm_jax.files import read_json, write_json
 from kmm_jax.inference import load
@@ -67,8 +67,10 @@ class Sweep:
     vocabulary: int = 32_000
 
     def __post_init__(self) -> None:
-        if unknown := set(self.fields) - set(FIELDS):
-            raise ConfigError(f"fields are of {', '.join(FIELDS)}, got {', '.join(unknown)}")
+        if unknown := sorted(set(self.fields) - set(FIELDS)):
+            raise ConfigError(f"fields are of {', '.join(FIELDS)}, got {unknown[0]!r}")
+        if any(least is not None and not math.isfinite(least) for least in self.thresholds):
+            raise ConfigError(f"a threshold is no number: {self.thresholds}")
         if not self.plan.classify:
             raise ConfigError("a sweep needs a class set and the label that names the class")
         if self.seeds < 1 or (self.rows is not None and self.rows < 1):
@@ -110,12 +112,15 @@ def sweep(settings: Sweep, output: Path, say: Say = lambda _: None) -> dict[str,
         for field in settings.fields
         for least in thresholds
     ]
-    rows = settings.rows or min(condition.available for condition in conditions)
+    some = [condition.available for condition in conditions if condition.available]
+    rows = settings.rows or min(some, default=1)
     if not any(condition.available >= rows > 0 for condition in conditions):
         raise DataError(
             f"no threshold leaves {max(rows, 1):,} rows; the most is "
             f"{max(condition.available for condition in conditions):,}"
         )
+    asked = _test_mark(settings)
+    load_experiment(settings.config, [*_SETTING, *settings.overrides])  # a mistake shows now
     tokenizer = _tokenizer(settings, source, output)
     done: list[Condition] = []
     for number, condition in enumerate(conditions):
@@ -126,7 +131,9 @@ def sweep(settings: Sweep, output: Path, say: Say = lambda _: None) -> dict[str,
         for seed in range(settings.seeds):
             say(f"{number + 1}/{len(conditions)}: {_shown(condition)}, {rows:,} rows, seed {seed}")
             chosen_N = scanned[condition.field].rows(condition.least, rows, seed)
-            scores.append(_one(settings, condition, chosen_N, len(source), seed, tokenizer, output))
+            scores.append(
+                _one(settings, condition, chosen_N, source, seed, tokenizer, asked, output)
+            )
             say(f"  zero-shot {scores[-1]:.1%}")
         done.append(dataclasses.replace(condition, top1=tuple(scores)))
     result = _result(settings, scanned, done, rows, source)
@@ -139,16 +146,18 @@ def _one(
     settings: Sweep,
     condition: Condition,
     rows_N: np.ndarray,
-    of: int,
+    source: ShardSource,
     seed: int,
     tokenizer: Path,
+    asked: str,
     output: Path,
 ) -> float:
     """The zero-shot accuracy at one threshold with one seed."""
     selection = Selection(source=settings.shards, field=condition.field, least=condition.least)
     words = Tokenizer.load(tokenizer)
     # Kept results are of these rows, this training and this test, or are not taken.
-    rows_mark = tables.digest([dataclasses.asdict(selection), rows_N.tolist(), words.fingerprint])
+    chosen = [dataclasses.asdict(selection), source.mark(), rows_N.tolist()]
+    rows_mark = tables.digest([*chosen, words.fingerprint])
     name = f"{condition.field}-{'all' if condition.least is None else condition.least}-{seed}"
     folder = output / "selections" / f"{name}-{rows_mark[:8]}"
     experiment = load_experiment(
@@ -167,13 +176,12 @@ def _one(
     experiment = dataclasses.replace(
         experiment, data=dataclasses.replace(experiment.data, fields=fields)
     )
-    asked = [settings.test, [label for _, label in settings.plan.classify]]
     mark = tables.digest([dump(experiment), rows_mark, asked])[:8]
     kept = output / "scored" / f"{name}-{mark}.json"
     if (found := read_json(kept)) is not None:
         return float(found["top1"])
     if not folder.exists():
-        write_selection(folder, selection, rows_N, of)
+        write_selection(folder, selection, rows_N, source)
     run = output / "runs" / f"{name}-{mark}"
     if train(experiment, run).end != "finished":
         raise UserError("interrupted; the same command continues")
@@ -186,10 +194,36 @@ def _one(
     return top1
 
 
+def _test_mark(settings: Sweep) -> str:
+    """Of what is asked of each model, and the rows it is asked about.
+
+    Raises:
+        DataError: the test rows cannot be read, or the first has no such label.
+    """
+    test = open_source(settings.test)
+    classes, label = settings.plan.classify[0]
+    labels = test.read(0).record.get("labels") or {}
+    if label not in labels:
+        raise DataError(
+            f"{settings.test}: the first row has no label {label!r}"
+            + nearest(label, map(str, labels))
+        )
+    of_rows = test.mark() if isinstance(test, ShardSource) else [test.name, len(test)]
+    plan = [
+        classes.keys,
+        classes.prompts(),
+        label,
+        settings.plan.candidates,
+        settings.plan.styles,
+    ]
+    return tables.digest([of_rows, plan])
+
+
 def _tokenizer(settings: Sweep, source: ShardSource, output: Path) -> Path:
     if settings.tokenizer is not None:
         return Path(settings.tokenizer)
-    folder = output / "tokenizer"
+    made_of = [source.mark(), settings.fields, settings.vocabulary]
+    folder = output / f"tokenizer-{tables.digest(made_of)[:8]}"
     if not (folder / "tokenizer.json").is_file():
         texts = _texts(source, settings.fields)
         Tokenizer.train(texts, vocab_size=settings.vocabulary).save(folder)

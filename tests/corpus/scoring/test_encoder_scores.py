@@ -98,7 +98,7 @@ def test_unsafe_is_the_share_of_the_softmax_over_unsafe_descriptions(tiny_encode
 def test_threads_share_one_scorer(tiny_encoder):
     rules, found = Similarity(model=tiny_encoder, least_query=0.123), []
     threads = [
-        threading.Thread(target=lambda: found.append(scores.loaded(rules))) for _ in range(4)
+        threading.Thread(target=lambda: found.append(scores.loaded(rules, "x"))) for _ in range(4)
     ]
     for thread in threads:
         thread.start()

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import tarfile
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,7 +12,8 @@ from kmm_jax.corpus import scores, tables
 from kmm_jax.corpus.build import build
 from kmm_jax.corpus.config import CorpusConfig, Images
 from kmm_jax.corpus.scoring.custom import Custom
-from kmm_jax.errors import ConfigError
+from kmm_jax.corpus.scoring.similarity import Similarity
+from kmm_jax.errors import ConfigError, DataError
 from tests.corpus.test_images import photo
 
 
@@ -117,6 +119,63 @@ def test_what_an_earlier_score_rejects_need_not_be_scored_further(built, tmp_pat
     assert not asked(first) and len(asked(second)) == whole["rows"] - bright
 
 
+def test_a_score_does_not_depend_on_the_others_made_with_it(tmp_path):
+    picture = photo(1600, 1200, seed=3)
+    pq.write_table(
+        pa.table({"key": ["a"], "image": [picture], "title": ["글"]}), tmp_path / "p.parquet"
+    )
+    images = (Images(url=str(tmp_path / "p.parquet"), title="title"),)
+    small = brightness(tmp_path / "log")
+    large = dataclasses.replace(letters(tmp_path / "log"), side=900)
+    alone = CorpusConfig(name="x", images=images, custom=(small,))
+    both = dataclasses.replace(alone, custom=(small, large))
+    build(alone, tmp_path / "alone")
+    build(both, tmp_path / "both")
+    build(dataclasses.replace(alone, custom=(large,)), tmp_path / "later")
+    build(both, tmp_path / "later")
+    values = [records(tmp_path / name)[0]["brightness"] for name in ("alone", "both", "later")]
+    assert len(set(values)) == 1
+
+
+def test_files_put_in_front_of_others_score_only_themselves(built, tmp_path):
+    log, raw = tmp_path / "log", tmp_path / "raw"
+    raw.mkdir()
+    for path in built.raw.glob("images-*"):
+        (raw / path.name).write_bytes(path.read_bytes())
+    texts = {name: getattr(built.config, name) for name in ("documents", "clicks")}
+    images = (dataclasses.replace(built.config.images[0], url=str(raw / "images-*.parquet")),)
+    config = CorpusConfig(name="x", images=images, custom=(brightness(log),), **texts)
+    rows = build(config, tmp_path / "out")["rows"]
+    assert len(asked(log)) == rows
+    pq.write_table(pa.table({"key": ["item-000000"], "image": [photo(seed=77)]}),
+                   raw / "images-0.parquet")  # fmt: skip
+    build(config, tmp_path / "out")
+    assert len(asked(log)) <= 1
+
+
+def test_similarity_takes_every_kind_of_text_through_a_build(tiny_encoder, tmp_path):
+    rows = [
+        {"key": str(n), "image": photo(seed=n), "caption": "제품 사진", "name": "검은색 운동화",
+         "title": "빨간 체크 셔츠"}
+        for n in range(4)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
+    images = Images(url=str(tmp_path / "p.parquet"), title="title", caption="caption",
+                    product_name="name")  # fmt: skip
+    config = CorpusConfig(
+        name="x", images=(images,), similarity=Similarity(model=tiny_encoder, least_title=-1.0)
+    )
+    assert build(config, tmp_path / "out")["rows"] == 4
+    record = records(tmp_path / "out")[0]
+    assert isinstance(record["title_kelip_score"], float)
+    assert isinstance(record["product_name_kelip_score"], float)
+    assert len(record["caption_kelip_score"]) == 1 and "query_kelip_score" not in record
+    similarity = Similarity(model=tiny_encoder, least_title=1.0)
+    with pytest.raises(DataError, match="similarity 4"):
+        build(dataclasses.replace(config, similarity=similarity), tmp_path / "out")
+    assert len(records(tmp_path / "out")) == 4  # what was there stays
+
+
 def test_a_picture_that_cannot_be_decoded_after_all_is_counted(tmp_path):
     config = CorpusConfig(name="x", images=(Images(url="x"),), custom=(brightness(tmp_path / "l"),))
     rows = [
@@ -132,7 +191,7 @@ def test_a_picture_that_cannot_be_decoded_after_all_is_counted(tmp_path):
     ]
     before = scores._Before(tmp_path / "none", config.scores, {"brightness": "x"}, None)
     batch = scores._Batch(rows, config, before)
-    assert batch.side == 32 and batch.places == [(0, 0), (0, 1), (0, 2)]
+    assert batch.sides == {32} and batch.places == [(0, 0), (0, 1), (0, 2)]
     pictures = iter([photo(seed=1), b"\xff\xd8\xff broken", photo(seed=2)])
     found = batch.scored(pictures)
     assert [row["reason"] for row in found] == [None, "decode_error", None]
@@ -146,6 +205,9 @@ def test_mistakes_in_scores_are_told_before_work(tmp_path):
         CorpusConfig(name="x", images=images, custom=(one, one))
     with pytest.raises(ConfigError, match="two columns of scores of the same name"):
         CorpusConfig(name="x", images=images, custom=(one, dataclasses.replace(one, name="b")))
+    with pytest.raises(ConfigError, match="cannot fill the column 'width'"):
+        wide = dataclasses.replace(one, fields=("width",))
+        CorpusConfig(name="x", images=images, custom=(wide,))
     with pytest.raises(ConfigError, match="'contrast', which is not one of its fields"):
         brightness(tmp_path / "l", most={"contrast": 1.0})
     with pytest.raises(ConfigError, match="cannot be imported"):

@@ -56,7 +56,7 @@ def _scores(scorer: Scorer, pictures: list[np.ndarray]) -> list[float]:
 def test_it_is_a_score_that_json_can_hold() -> None:
     score: Score = Watermark()
     assert score.name == "watermark" and not score.of_texts and score.side == SIDE
-    assert score.columns() == {COLUMN: pa.float32()}
+    assert score.columns() == {COLUMN: pa.float64()}
     assert json.loads(json.dumps(score.identity())) == score.identity()
     assert score.identity() == Watermark(most=0.9).identity(), "thresholds are left out"
     assert score.thresholds() == {COLUMN: ("most", score.most)}
