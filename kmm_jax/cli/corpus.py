@@ -124,7 +124,7 @@ def _add_extract_korean(commands: Any) -> None:
 
 
 def _extract_korean(arguments: argparse.Namespace) -> int:
-    from kmm_jax.corpus.extract import Korean, extract
+    from kmm_jax.corpus.extract import Korean, extract, next_command
     from kmm_jax.corpus.funnel import Lines
 
     lines = Lines(sys.stderr)
@@ -139,8 +139,7 @@ def _extract_korean(arguments: argparse.Namespace) -> int:
     lines.close()
     for reason, count in sorted(summary["counts"].items(), key=lambda item: -item[1]):
         print(f"{count:>14,}  {reason}")
-    print(f"next: img2dataset --url_list {arguments.output} --input_format parquet --url_col url "
-          "--caption_col text --output_format webdataset")  # fmt: skip
+    print(f"next: {next_command(arguments.output)}")
     return 0
 
 

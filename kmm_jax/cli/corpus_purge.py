@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
         description="Remove pictures from shards, embeddings and indexes. A corpus notes their "
         "hashes in purged.txt and builds without them from now on. Every file is the old or the "
         "new one, whatever is killed; the same command again completes it. Stop what writes to "
-        "the targets first.",
+        "the targets first. Exit code 1: none of the hashes was found anywhere.",
     )
     purge.add_argument(
         "targets",
@@ -32,7 +32,8 @@ def add(commands: Any) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="an image_hash a line (# begins a comment), or .csv or .parquet with that column",
+        help="an image_hash a line (# begins a comment), or .csv or .parquet with that column; "
+        "HASH.jpg and capitals will do",
     )
     purge.add_argument(
         "--near",
@@ -61,17 +62,28 @@ def _purge(arguments: argparse.Namespace) -> int:
         command=shlex.join(["kmm", *sys.argv[1:]]),
     )
     receipt = done.receipt
-    verb = "would leave" if arguments.dry_run else "left"
+    verb, was = ("would remove", "would be") if arguments.dry_run else ("removed", "was")
     for target in receipt["targets"]:
         files = len(target["files"])
         print(
-            f"{target['target']} ({target['kind']}): {target['removed']:,} of "
-            f"{target['rows_before']:,} rows {verb}, from {files:,} of {target['files_in_all']:,} "
-            "files"
+            f"{target['target']} ({target['kind']}): {verb} {target['removed']:,} of "
+            f"{target['rows_before']:,} rows, in {files:,} of {target['files_in_all']:,} files"
         )
+        if target.get("page") and receipt["hashes"]["count"]:
+            print(
+                f"{target['page']} {was} removed, as it may show them; kmm corpus report "
+                f"{shlex.quote(str(Path(target['page']).parent))} makes it again"
+            )
     _warn(receipt)
     print(f"receipt: {done.path}" if done.path else "nothing was changed (--dry-run)")
-    return 0
+    return 1 if _found_none(receipt) else 0
+
+
+def _found_none(receipt: dict[str, Any]) -> bool:
+    """Whether there were hashes, and not one of them was found; then the list is likely wrong."""
+    count = receipt["hashes"]["count"]
+    again = any(target["completes_a_stopped_purge"] for target in receipt["targets"])
+    return 0 < count == len(receipt["nowhere"]) and not again
 
 
 def _warn(receipt: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from kmm_jax.corpus.funnel import Before
 from kmm_jax.corpus.jobs import Answer
 from kmm_jax.corpus.text.scripts import hangul_share
 from kmm_jax.data.patterns import expand
-from kmm_jax.data.storage import is_folder
-from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.data.storage import is_folder, is_url
+from kmm_jax.errors import ConfigError, DataError, UserError
 from kmm_jax.files import write_json
 from kmm_jax.text.normalize import normalize
 
@@ -87,9 +88,11 @@ def extract(
 
     Raises:
         DataError: no such file, or one of another format; what others gave stays.
+        UserError: ``output`` holds inputs, or parts that were not written here.
     """
     files = list(dict.fromkeys(file for one in inputs for file in _files(one)))
     parts = [output / f"part-{number:05d}.parquet" for number in range(len(files))]
+    _check_output(output, files, parts)
     rules = dataclasses.asdict(korean or Korean())
     tasks = [
         {"file": file, "format": name, "korean": rules, "write": str(part)}
@@ -116,6 +119,16 @@ def extract(
     summary = {"rows": counts.total(), "counts": dict(sorted(counts.items())), "files": listed}
     write_json(output / "summary.json", summary)
     return summary
+
+
+def next_command(output: Path) -> str:
+    """The command that downloads the pictures, as a build of ``corpus/external`` reads them."""
+    images = output.with_name(f"{output.name}-images")
+    return (
+        f"img2dataset --url_list {shlex.quote(str(output))} --input_format parquet --url_col url "
+        "--caption_col text --resize_mode no --save_additional_columns '[\"source\"]' "
+        f"--output_format webdataset --output_folder {shlex.quote(str(images))}"
+    )
 
 
 def run(task: dict[str, Any]) -> Answer:
@@ -203,9 +216,40 @@ def _files(pattern: str) -> list[str]:
     return found
 
 
+def _check_output(output: Path, files: Sequence[str], parts: Sequence[Path]) -> None:
+    """Nothing that is not ours may be written over or deleted."""
+    if not output.exists():
+        return
+    for file in files:
+        local = re.sub(r"^(file|local)://", "", file)
+        if is_url(local):
+            continue
+        path = Path(local)
+        # A link may lie elsewhere than what it names, and neither may be lost.
+        if any(one.parent.samefile(output) for one in (path, path.resolve())):
+            raise UserError(
+                f"the input {file} lies in the output folder {output}, where parts are written "
+                "and deleted; name another folder with --output"
+            )
+    for part in parts:
+        if os.path.lexists(part) and not _is_ours(part):
+            raise UserError(
+                f"{part} is there and was not written by extract-korean (or is damaged), so it is "
+                "not written over; name another folder with --output, or move it away"
+            )
+
+
+def _is_ours(part: Path) -> bool:
+    """Whether a part was written here: tables of builds have no ``format``."""
+    try:
+        return {"fingerprint", "answer", "format"} <= tables.about(part).keys()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def _delete_leftovers(output: Path, count: int) -> None:
     """Parts of a longer list of inputs before: a downloader would take them too."""
     for path in output.glob("part-*.parquet"):
         number = re.fullmatch(r"part-(\d{5,})\.parquet", path.name)
-        if number and int(number.group(1)) >= count:
+        if number and int(number.group(1)) >= count and _is_ours(path):
             path.unlink()

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -12,7 +13,8 @@ from kmm_jax.cli import main
 from kmm_jax.corpus import extract, metadata
 from kmm_jax.corpus.extract import Korean
 from kmm_jax.corpus.text.scripts import hangul_share
-from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.errors import ConfigError, DataError, UserError
+from tests.conftest import REPOSITORY
 
 WIT = [
     "language", "page_url", "image_url", "page_title", "section_title",
@@ -191,6 +193,51 @@ def test_what_is_done_stays_and_leftovers_of_a_longer_list_go(tmp_path):
     assert seen[-1][1:3] == (3, 3) and seen[-1][4].tasks == 2
     extract.extract([str(tmp_path / "l0.parquet")], out)
     assert [path.name for path in out.glob("part-*")] == ["part-00000.parquet"]
+
+
+@pytest.mark.parametrize("name", ["part-00000.parquet", "laion.parquet", "part-00007.parquet"])
+def test_an_input_in_the_output_folder_is_refused_and_stays(tmp_path, monkeypatch, capsys, name):
+    folder = tmp_path / "laion"
+    folder.mkdir()
+    laion(folder / name, [("여름 모자", url(1), 9, 9)])
+    before = (folder / name).read_bytes()
+    (tmp_path / "link").symlink_to(folder)
+    (tmp_path / "link.parquet").symlink_to(folder / name)
+    monkeypatch.chdir(folder)
+    for given, output in (
+        (str(folder), str(folder)),
+        (str(folder / "*.parquet"), str(tmp_path / "link")),
+        (name, "."),
+        (str(tmp_path / "link.parquet"), str(folder)),
+        (f"file://{folder}/{name}", str(folder)),
+    ):
+        assert main(["corpus", "extract-korean", given, "--output", output]) == 2
+        assert "lies in the output folder" in capsys.readouterr().err
+        assert [one.name for one in folder.iterdir()] == [name]
+        assert (folder / name).read_bytes() == before
+
+
+def test_parts_of_others_in_the_output_folder_are_neither_written_over_nor_deleted(tmp_path):
+    laion(tmp_path / "l.parquet", [("여름 모자", url(1), 9, 9)])
+    out = tmp_path / "out"
+    out.mkdir()
+    laion(out / "part-00003.parquet", [("남의 것", url(2), 9, 9)])
+    (out / "part-00004.parquet").write_bytes(b"no parquet")
+    extract.extract([str(tmp_path / "l.parquet")], out)
+    assert len(list(out.glob("part-*"))) == 3
+    (out / "part-00003.parquet").rename(out / "part-00000.parquet")
+    before = (out / "part-00000.parquet").read_bytes()
+    with pytest.raises(UserError, match="was not written by extract-korean"):
+        extract.extract([str(tmp_path / "l.parquet")], out)
+    assert (out / "part-00000.parquet").read_bytes() == before
+
+
+def test_the_next_command_is_the_guides():
+    guide = (REPOSITORY / "docs" / "guide.md").read_text("utf-8")
+    said = " ".join(guide.partition("img2dataset --url_list")[2].partition("kmm")[0].split())
+    told = extract.next_command(Path("korean"))
+    assert told == "img2dataset --url_list " + said.replace("\\ ", "")
+    assert "'/a b/ko'" in extract.next_command(Path("/a b/ko"))
 
 
 def test_another_format_is_refused_with_the_columns_seen(tmp_path, capsys):

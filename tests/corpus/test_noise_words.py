@@ -15,7 +15,9 @@ from kmm_jax.cli import main
 from kmm_jax.corpus.config import CorpusConfig
 from kmm_jax.corpus.noise import counting
 from kmm_jax.corpus.noise.agreement import Sums, agreement
+from kmm_jax.corpus.noise.judge import judge
 from kmm_jax.corpus.noise.propose import propose
+from kmm_jax.corpus.noise.report import _picture
 from kmm_jax.corpus.noise.stream import Shards, digest
 from kmm_jax.corpus.noise.vectors import ModelVectors, StoredVectors
 from kmm_jax.corpus.noise.words import Stemmer, of_record, phrase, stems, tokens
@@ -140,6 +142,19 @@ def test_random_sets_deviate_as_is_said_of_them():
         )
         assert abs(z.mean()) < 0.15 and 0.9 < z.std() < 1.1, size
     assert chance.deviation(np.array([3000])) == 0
+
+
+def test_a_word_on_every_picture_is_as_random_as_can_be():
+    rng = np.random.default_rng(0)
+    vectors_ND = rng.normal(size=(3000, 6)) + 0.5
+    vectors_ND = (vectors_ND / np.linalg.norm(vectors_ND, axis=1, keepdims=True)).astype(np.float32)
+    sums = Sums(2, 6)
+    sums.add_pictures(rng.permutation(3000).astype(np.uint64), vectors_ND)
+    for first in range(0, 3000, 500):
+        words = [[0, 1] if number % 2 else [0] for number in range(500)]
+        sums.add_words(words, vectors_ND[first : first + 500])
+    z_V = judge(sums, 30, None, ["모든", "절반"]).z_V
+    assert z_V[0] == 0 and 0 < abs(z_V[1]) < 4
 
 
 def test_sums_in_batches_are_sums_one_by_one():
@@ -301,6 +316,14 @@ def test_a_picture_that_cannot_be_decoded_is_left_out_and_counted(tmp_path):
     shards = Shards(str(tmp_path))
     found = propose(shards, ModelVectors(ColourModel()), least_count=5)
     assert (found.pictures, found.without_vector) == (77, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_pictures_are_held_small_for_the_page(kind):
+    content = io.BytesIO()
+    Image.new("RGB", (1200, 900), (9, 99, 199)).save(content, kind)
+    assert _picture(content.getvalue()).size == (320, 240)
+    assert _picture(b"no picture") is None
 
 
 def test_mistakes_are_told_before_or_instead_of_a_table(shop, tmp_path, capsys):

@@ -112,7 +112,7 @@ def test_rows_leave_a_corpus_and_everything_else_keeps_its_bytes(corpus, built, 
         path = corpus / "shards" / one["name"]
         assert one == {"name": path.name, "bytes": path.stat().st_size, "sha256": sha(path)}
     assert {**now, "rows": 0, "shards": 0} == {
-        **manifest,
+        **{name: value for name, value in manifest.items() if name != "mark"},
         "rows": 0,
         "shards": 0,
         "purged": [{"receipt": done.path.name, "date": done.receipt["date"]}],
@@ -287,10 +287,55 @@ def test_looking_changes_nothing_and_says_what_would(corpus, tmp_path, capsys):
     assert main(["corpus", "purge", str(corpus), "--hashes", str(file), "--dry-run"]) == 0
     assert tree(tmp_path) == before
     shown = capsys.readouterr()
-    assert "(corpus): 2 of" in shown.out and "would leave, from 1 of" in shown.out
+    assert "(corpus): would remove 2 of" in shown.out and "rows, in 1 of" in shown.out
+    assert f"{corpus / 'report.html'} would be removed" in shown.out
     assert "1 of 3 hashes were found nowhere: strange" in shown.err
     assert main(["corpus", "purge", str(corpus), "--hashes", str(file)]) == 0
-    assert "rows left, from 1 of" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "(corpus): removed 2 of" in shown
+    assert f"report.html was removed, as it may show them; kmm corpus report {corpus}" in shown
+    assert main(["corpus", "purge", str(corpus), "--hashes", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "removed 0 of" in shown and "report.html" not in shown
+
+
+def test_hashes_are_taken_as_people_copy_them(corpus, tmp_path):
+    first, second, third, fourth = hashes_in(corpus / "shards")[:4]
+    copied = [f"{first}.jpg", second.upper(), f"{third.upper()}.JPG", fourth, f"{fourth}.webp"]
+    done = purge(write_list(tmp_path, copied), [str(corpus)])
+    assert done.receipt["hashes"]["count"] == 4 == done.receipt["targets"][0]["removed"]
+    assert not done.receipt["nowhere"]
+    assert not {first, second, third, fourth} & set(hashes_in(corpus / "shards"))
+    assert lists.listed(corpus / lists.LIST) == {first, second, third, fourth}
+    assert second.upper() not in (corpus / lists.LIST).read_text("utf-8")
+    # Other sets may write theirs in capitals, and short names are no hashes.
+    capitals, rows = "AB" * 16, [record(i) for i in range(3)]
+    rows = [{**row, "image_hash": name} for row, name in zip(rows, (capitals, "Ab", "AB"))]  # noqa: B905
+    write_shard(tmp_path / "own.tar", [(row, picture(i)) for i, row in enumerate(rows)])
+    file = write_list(tmp_path, [capitals.lower(), "AB.png"])
+    assert purge(file, [str(tmp_path / "own.tar")]).receipt["targets"][0]["removed"] == 2
+    assert open_source(str(tmp_path / "own.tar")).read(0).key == "Ab"
+
+
+def test_when_no_hash_is_found_anywhere_the_exit_code_says_so(corpus, tmp_path, capsys):
+    file = write_list(tmp_path, ["0" * 32, "1" * 32])
+    words = ["corpus", "purge", str(corpus), "--hashes", str(file)]
+    assert main([*words, "--dry-run"]) == 1
+    assert main(words) == 1
+    assert len(list((tmp_path / "purge-receipts").iterdir())) == 1
+    assert "2 of 2 hashes were found nowhere" in capsys.readouterr().err
+    write_list(tmp_path, ["0" * 32, hashes_in(corpus / "shards")[0]])
+    assert main(words) == 0
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"shards": [1]}', '{"shards": null}', "null"])
+def test_a_manifest_of_nothing_is_said_to_be_damaged(corpus, tmp_path, text):
+    file = write_list(tmp_path, hashes_in(corpus / "shards")[:1])
+    (corpus / "shards/manifest.json").write_text(text)
+    before = shard_bytes(corpus / "shards")
+    with pytest.raises(DataError, match="lists no shards"):
+        purge(file, [str(corpus)])
+    assert shard_bytes(corpus / "shards") == before
 
 
 def test_an_empty_list_removes_nothing_and_leaves_a_receipt(corpus, tmp_path, capsys):

@@ -23,11 +23,13 @@ from kmm_jax.corpus.config import CorpusConfig, Documents, Images
 from kmm_jax.corpus.funnel import Before, Lines
 from kmm_jax.corpus.report import card
 from kmm_jax.corpus.report.distribution import Distribution, Line
+from kmm_jax.corpus.report.gallery import file_name
 from kmm_jax.corpus.report.samples import MOST
 from kmm_jax.corpus.sampling import Smallest, evenly
 from kmm_jax.corpus.scoring.custom import Custom
 from kmm_jax.corpus.text import PERSONAL, TextRules
 from kmm_jax.corpus.text.excerpt import excerpt
+from kmm_jax.files import locked
 from tests.corpus.test_build import counts
 from tests.corpus.test_images import photo
 from tests.corpus.text.generated import REPORTING_SEED, cases
@@ -283,7 +285,137 @@ def test_a_purged_picture_is_shown_no_more(reported, tmp_path):
     told = json.loads((tmp_path / "out/shards/datacard.json").read_text("utf-8"))
     assert told["rows"] == rows - 1
     assert main(["corpus", "report", str(tmp_path / "out")]) == 0
-    assert shown not in (tmp_path / "out/report.html").read_text("utf-8")
+    text = (tmp_path / "out/report.html").read_text("utf-8")
+    assert shown not in text
+    # Everywhere as many rows as the shards hold, and it is said why they are fewer than built.
+    said = Page(text).said
+    assert "1 purged since" in said and "Purged since" in said
+    flow = re.findall(r"<b>([\d,]+)</b>", text.partition('class="box flow"')[2].split("<h3>")[0])
+    assert flow[-1] == f"{rows - 1:,}" and flow[-2] == f"{rows:,}"
+    md = (tmp_path / "out/shards/datacard.md").read_text("utf-8")
+    assert "1 of these pictures were purged since" in md
+
+
+def test_no_text_that_may_be_of_a_purged_picture_is_shown(reported, tmp_path):
+    _, folder, _, page = reported
+    shutil.copytree(folder / "out", tmp_path / "out")
+    assert page.tags["bdi"] and '<ul class="texts">' in page.text
+    (tmp_path / "out/purged.txt").write_text("0" * 32 + "\n")
+    assert main(["corpus", "report", str(tmp_path / "out")]) == 0
+    again = (tmp_path / "out/report.html").read_text("utf-8")
+    section = again.partition('<section id="texts">')[2].partition("</section>")[0]
+    assert "<bdi>" not in section and '<ul class="texts">' not in again
+    assert "none is shown any more" in section
+
+
+def copied(folder, to):
+    shutil.copytree(folder / "out", to)
+    (to / "report.html").unlink()
+    return to, {path: path.read_bytes() for path in (to / "shards").iterdir()}
+
+
+def refuses(out, before, capsys, said):
+    assert main(["corpus", "report", str(out)]) == 2
+    assert said in capsys.readouterr().err
+    assert not (out / "report.html").exists() and not (out / ".lock").exists()
+    assert {path: path.read_bytes() for path in (out / "shards").iterdir()} == before
+
+
+@pytest.mark.parametrize("stage", ["_join", "_scores", "_shards"])
+def test_tables_of_a_build_that_is_not_finished_give_no_report(
+    reported, tmp_path, monkeypatch, capsys, stage
+):
+    config, folder, *_ = reported
+    out, before = copied(folder, tmp_path / "out")
+    rules = dataclasses.replace(config.image_rules, least_side=220)
+    custom = (dataclasses.replace(config.custom[0], least={"brightness": 120.0}),)
+    other = dataclasses.replace(config, image_rules=rules, custom=custom)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(building._Build, stage, killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(other, out)
+    refuses(out, before, capsys, "finish it first")
+    build(other, out, report=False)
+    assert main(["corpus", "report", str(out)]) == 0
+
+
+def test_after_a_purge_an_unfinished_build_is_seen_too(reported, tmp_path, monkeypatch, capsys):
+    config, folder, *_ = reported
+    out, _ = copied(folder, tmp_path / "out")
+    card_of = json.loads((out / "shards/datacard.json").read_text("utf-8"))
+    gone = Page((folder / "out/report.html").read_text("utf-8"))
+    hashes = re.findall(r"kept.*?<code>([0-9a-f]{32})</code>", gone.text, re.DOTALL)[:1]
+    (tmp_path / "hashes.txt").write_text(f"{hashes[0]}\n")
+    assert main(["corpus", "purge", str(out), "--hashes", str(tmp_path / "hashes.txt")]) == 0
+    before = {path: path.read_bytes() for path in (out / "shards").iterdir()}
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(building._Build, "_shards", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(config, out)
+    refuses(out, before, capsys, "finish it first")
+    # A card of earlier versions says nothing of its tables: as many rows must have been kept.
+    told = json.loads((out / "shards/datacard.json").read_text("utf-8"))
+    assert told.pop("judged_tables") == card_of["judged_tables"]
+    (out / "shards/datacard.json").write_text(json.dumps(told))
+    before[out / "shards/datacard.json"] = (out / "shards/datacard.json").read_bytes()
+    refuses(out, before, capsys, "finish it first")
+
+
+def test_what_earlier_versions_left_gives_a_report_still(reported, tmp_path):
+    _, folder, _, page = reported
+    out, _ = copied(folder, tmp_path / "out")
+    for path, name in ((out / "work/layout.json", "tables"),
+                       (out / "shards/datacard.json", "judged_tables")):  # fmt: skip
+        told = json.loads(path.read_text("utf-8"))
+        del told[name]
+        path.write_text(json.dumps(told))
+    assert main(["corpus", "report", str(out)]) == 0
+    assert undated((out / "report.html").read_text("utf-8")) == undated(page.text)
+
+
+def test_a_report_waits_for_no_build_and_writes_beside_none(reported, tmp_path, capsys):
+    _, folder, *_ = reported
+    out, _ = copied(folder, tmp_path / "out")
+    with locked(out / ".lock", "a corpus is being built here"):
+        assert main(["corpus", "report", str(out)]) == 2
+    assert "a corpus is being built here by process" in capsys.readouterr().err
+    assert not (out / "report.html").exists()
+    (out / "shards/manifest.json").write_text("{}")
+    assert main(["corpus", "report", str(out)]) == 2
+    assert "lacks config, stages" in capsys.readouterr().err
+
+
+def test_personal_data_in_the_names_of_files_is_masked(tmp_path):
+    folder = tmp_path / "hong@example.com" / "010-2345-6789"
+    folder.mkdir(parents=True)
+    pictures = [{"key": str(n), "image": photo(seed=n)} for n in range(2)]
+    pq.write_table(pa.Table.from_pylist(pictures), folder / "images-01098765432.parquet")
+    rows = [{"key": str(n), "title": "여름 원피스"} for n in range(2)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "documents.parquet")
+    config = CorpusConfig(
+        name="names",
+        images=(Images(url=str(folder / "images-*.parquet")),),
+        documents=(Documents(url=str(folder / "documents.parquet")),),
+    )
+    build(config, tmp_path / "out")
+    shown = [tmp_path / "out/report.html", *(tmp_path / "out/shards" / n for n in card.NAMES)]
+    for path in shown:
+        text = path.read_text("utf-8")
+        assert "documents.parquet" in text and "***" in text
+        assert not re.search(r"hong@|2345-6789|01098765432", text), path
+    assert (
+        file_name("gs://shop.example.com/a@example.com/01.tar")
+        == "gs://shop.example.com/***/01.tar"
+    )
+    assert file_name("https://me@example.com/x") == "https://***/x"
 
 
 def test_without_a_report_there_is_none_but_the_card(reported, tmp_path):

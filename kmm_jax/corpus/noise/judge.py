@@ -17,6 +17,8 @@ EmbedText = Callable[[list[str]], np.ndarray]
 # Both chosen on shops of other seeds than those in docs/results/noise_words.md.
 # Standard deviations that a word of few pictures may be above what was measured.
 _DEVIATIONS = 1.0
+# A smaller one is that of a set of all pictures, which is no random set: what is left is rounding.
+_LEAST_DEVIATION = 1e-9
 # Of the typical word's agreement, what a word needs beyond that doubt to explain a picture.
 _EXPLAINS = 0.25
 
@@ -27,7 +29,7 @@ class Judged:
 
     Attributes:
         typical: mean pairwise cosine of the median word's pictures.
-        z_V: standard deviations above random sets.
+        z_V: standard deviations above random sets; 0 for a word of all pictures.
         ratio_V: the most a word may agree beyond chance, over what the typical word does.
         explains_V: the least it may agree is a good part of that.
         similarity_V: of a word with its pictures less that with all; None without a text model.
@@ -72,7 +74,11 @@ def judge(sums: Sums, least_count: int, embed_text: EmbedText | None, names: lis
         typical=typical + chance.mean,
         enough_V=enough_V,
         agreement_V=agreement_V,
-        z_V=above_V / np.maximum(deviation_V, 1e-12),
+        z_V=np.where(
+            deviation_V > _LEAST_DEVIATION,
+            above_V / np.maximum(deviation_V, _LEAST_DEVIATION),
+            0.0,
+        ),
         ratio_V=ratio_V,
         explains_V=explains_V,
         similarity_V=similarity_V,

@@ -71,6 +71,9 @@ def _cells(one: Proposal) -> tuple[str, ...]:
 
 def _picture(data: bytes) -> Image.Image | None:
     try:
-        return open_rgb(data, _SIDE)
+        picture: Image.Image = open_rgb(data, _SIDE)
     except DataError:
         return None
+    # All of the page are held at once; only JPEG is decoded small.
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    return picture

@@ -43,6 +43,11 @@ class Corpus:
         self.path = self.root or self._shards
         self._journal = Journal(self._shards)
 
+    @property
+    def page(self) -> Path | None:
+        """The report, if there is one."""
+        return self.root / PAGE if self.root and (self.root / PAGE).exists() else None
+
     def held(self) -> contextlib.AbstractContextManager[None]:
         """Keep builds out of the folder while the block runs.
 
@@ -131,10 +136,16 @@ class Corpus:
         if not path.exists():  # nothing was built yet
             return {"shards": []}
         try:
-            manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
+            manifest: Any = json.loads(path.read_text("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is damaged: {error}; build the corpus again") from error
-        return manifest
+        listed = manifest.get("shards") if isinstance(manifest, dict) else None
+        if not isinstance(listed, list) or not all(
+            isinstance(one, dict) and isinstance(one.get("name"), str) for one in listed
+        ):
+            raise DataError(f"{path} lists no shards; bring it back, or build the corpus again")
+        found: dict[str, Any] = manifest
+        return found
 
     def _describe(self, names: list[str], rows: int, notes: list[Note]) -> None:
         """Say in the manifest what the shards ``names`` are now; once more changes nothing."""
@@ -150,6 +161,7 @@ class Corpus:
             listed.append(one)
         before = manifest.get("purged", [])
         manifest |= {"rows": rows, "shards": listed}
+        manifest.pop("mark", None)  # they are not what a build made of its input any more
         manifest["purged"] = before + [dict(one) for one in notes if one not in before]
         write_json(self._shards / _MANIFEST, manifest)
         card.recount(self._shards, manifest)

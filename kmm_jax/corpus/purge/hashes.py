@@ -21,6 +21,11 @@ LIST = "purged.txt"
 # As for the name of a shard's member, and no space: a line of prose is no hash.
 _NO_HASH = re.compile(r"^\.|[/\\\0\s]")
 
+# What people copy is often a picture's file name, or a hash that something wrote in capitals.
+_PICTURE = re.compile(r"(?<=.)\.(jpe?g|png|webp|gif|bmp|json)$", re.IGNORECASE)
+# Shorter ones may be words or numbers of the user's own, in which the case matters.
+_HEX = re.compile(r"[0-9a-fA-F]{16,}")
+
 
 def read(path: Path) -> list[str]:
     """The hashes in a file, each once, in its order.
@@ -50,9 +55,21 @@ def read(path: Path) -> list[str]:
     return list(dict.fromkeys(value for _, value in found))
 
 
+def fold(value: str) -> str:
+    """A hash as a corpus writes it: without a picture's suffix, hexadecimal in small letters."""
+    value = _PICTURE.sub("", value)
+    return value.lower() if _HEX.fullmatch(value) else value
+
+
+def forms(value: str) -> frozenset[str]:
+    """All that a hash as it was handed in may be called in a target."""
+    bare = fold(value)
+    return frozenset({value, bare, bare.upper() if _HEX.fullmatch(bare) else bare})
+
+
 def listed(path: Path) -> frozenset[str]:
     """The hashes of a corpus's own list; none where there is no such file."""
-    return frozenset(read(path)) if path.exists() else frozenset()
+    return frozenset(map(fold, read(path))) if path.exists() else frozenset()
 
 
 def extend(path: Path, hashes: Iterable[str], note: str) -> int:

@@ -61,7 +61,10 @@ def purge(
         DataError: a list or target that is missing, truncated or damaged; nothing was changed.
         UserError: a target of no known kind, or a corpus that is being built.
     """
-    hashes = lists.read(hash_file)
+    asked: dict[str, frozenset[str]] = {}
+    for given in lists.read(hash_file):
+        asked[lists.fold(given)] = asked.get(lists.fold(given), frozenset()) | lists.forms(given)
+    hashes, called = list(asked), frozenset[str]().union(*asked.values())
     receipts = receipts or hash_file.parent / "purge-receipts"
     named = {target: detect(target, receipts) for target in targets}
     # A corpus may be named twice, by its folder and by its shards.
@@ -75,9 +78,9 @@ def purge(
             for target in named.values():
                 target.mend()
             sweep(receipts, "purge-*.json")
-        near_ones = [corpus.near(frozenset(hashes)) for corpus in corpora if near]
+        near_ones = [corpus.near(called) for corpus in corpora if near]
         added = {one: of for some in near_ones for one, of in some.items()}
-        wanted = frozenset([*hashes, *added])
+        wanted = called.union(added)
         found = {given: target.look(wanted) for given, target in named.items()}
         now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
         receipt: dict[str, Any] = {
@@ -88,7 +91,9 @@ def purge(
             "hashes": _told_of_list(hash_file, hashes, added),
             "targets": [_told(given, target, found[given]) for given, target in named.items()],
             "nowhere": [
-                one for one in hashes if not any(_has(here, one) for here in found.values())
+                one
+                for one, names in asked.items()
+                if not any(_has(here, name) for here in found.values() for name in names)
             ],
         }
         if dry_run:
@@ -144,6 +149,7 @@ def _told(given: str, target: Target, found: Found) -> dict[str, Any]:
     if isinstance(target, Corpus):
         told["known_but_in_no_shard"] = list(found.work_only)
         told["list"] = str(target.root / lists.LIST) if target.root else None
+        told["page"] = str(target.page) if target.page else None
     return told
 
 

@@ -15,6 +15,7 @@ import kmm_jax
 from kmm_jax.corpus.config import CorpusConfig
 from kmm_jax.corpus.report import words
 from kmm_jax.corpus.report.charts import number, share
+from kmm_jax.corpus.report.gallery import file_name
 from kmm_jax.corpus.report.measured import Measured
 from kmm_jax.corpus.text import PERSONAL, REASONS
 from kmm_jax.corpus.text.rules import WORD_LISTS
@@ -109,7 +110,14 @@ def card(config: CorpusConfig, manifest: Mapping[str, Any], measured: Measured) 
         "limits": list(_LIMITS),
         "removal": _REMOVE,
         "versions": _versions(),
+        "judged_tables": measured.judged,
     }
+
+
+def of_other_tables(shards: Path, judged: str) -> bool:
+    """Whether the shards' card says that they were made of other tables; earlier ones do not."""
+    told = read_json(shards / "datacard.json")
+    return isinstance(told, dict) and told.get("judged_tables") not in (None, judged)
 
 
 def _sources(config: CorpusConfig) -> Iterator[dict[str, Any]]:
@@ -117,10 +125,15 @@ def _sources(config: CorpusConfig) -> Iterator[dict[str, Any]]:
         for source in getattr(config, kind):
             yield {
                 "kind": kind,
-                "url": source.url,
+                "url": _file_names(source.url),
                 "licence": source.licence,
                 "about": source.about,
             }
+
+
+def _file_names(of: Any) -> Any:
+    """A pattern, or several, with personal data masked."""
+    return file_name(of) if isinstance(of, str) else [file_name(str(one)) for one in of]
 
 
 def _summary(one: Any) -> dict[str, Any]:
@@ -194,6 +207,7 @@ def markdown(told: Mapping[str, Any]) -> str:
         + ".",
         "## Funnel",
         _table(("stage", "reason", "count", "share"), list(_funnel(told["funnel"]))),
+        *_purged_note(told),
         "## Rules",
         _table(
             ("rule", "value"),
@@ -252,7 +266,7 @@ def markdown(told: Mapping[str, Any]) -> str:
         _table(
             ("list", "source", "the user's own"),
             [
-                (name, _LISTS[name], _line(", ".join(actions[f"{name}_lists"])))
+                (name, _LISTS[name], _line(", ".join(map(file_name, actions[f"{name}_lists"]))))
                 for name in WORD_LISTS
                 if actions[name] != "off"
             ],
@@ -277,6 +291,15 @@ def _funnel(stages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str
         for place, reason in enumerate(order):
             name = words.of_stage(stage["name"])[0] if place == 0 else ""
             yield name, _line(reason), f"{counts[reason]:,}", share(counts[reason], total)
+
+
+def _purged_note(told: Mapping[str, Any]) -> Iterator[str]:
+    built = {stage["name"]: stage["rows"] for stage in told["funnel"]}.get("shards", 0)
+    if built > told["rows"]:
+        yield (
+            f"{built - told['rows']:,} of these pictures were purged since; fields, letters and "
+            "distributions below and above are of all that were built."
+        )
 
 
 def _measured_note(files: Mapping[str, int]) -> Iterator[str]:

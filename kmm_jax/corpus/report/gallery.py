@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,6 +23,7 @@ from kmm_jax.corpus.text.excerpt import Piece, excerpt, plain
 _QUERIES = 4
 _COARSE = ("profanity", "adult")
 _BESIDE = ("product_name", "caption")
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
 
 
 class Gallery:
@@ -138,6 +140,17 @@ def texts(excerpts: Iterable[Sequence[Piece]]) -> str:
         for of_one in excerpts
     )
     return f'<ul class="texts">{items}</ul>'
+
+
+def file_name(file: str) -> str:
+    """A path, pattern or URL with personal data masked, each part of it on its own."""
+    parts = file.split("/")
+    # A store's own name looks like a web address in a text, which would be masked.
+    is_url = len(parts) > 3 and parts[0].endswith(":") and not parts[1]
+    return "/".join(
+        part if is_url and place == 2 and _HOST.fullmatch(part) else plain(part)
+        for place, part in enumerate(parts)
+    )
 
 
 def pieces(of_one: Iterable[Piece]) -> str:

@@ -15,15 +15,13 @@ import pyarrow as pa
 
 from kmm_jax.corpus import beside, judge, tables
 from kmm_jax.corpus.config import CorpusConfig
+from kmm_jax.corpus.report import layout as layouts
 from kmm_jax.corpus.report import scripts
 from kmm_jax.corpus.report.distribution import Distribution, Line
-from kmm_jax.corpus.report.layout import Layout
+from kmm_jax.corpus.report.layout import MOST_FILES, Layout
 from kmm_jax.corpus.sampling import evenly
 from kmm_jax.corpus.scoring.custom import Custom
 from kmm_jax.corpus.scoring.protocol import Score
-
-MOST_FILES = 200
-"""Of more files of pictures than this, so many, spread over all, stand for them."""
 
 _TEXTS = ("title", "query", "caption", "product_name")
 
@@ -50,6 +48,7 @@ class Measured:
         scripts: characters of kept texts by script.
         fields: kept pictures that have each field; ``pictures`` is how many there are.
         files, of_files: how many files of pictures were looked at, of how many.
+        judged: tells the tables that shards are made of from others.
     """
 
     measures: tuple[Measure, ...]
@@ -57,6 +56,7 @@ class Measured:
     fields: dict[str, int]
     files: int
     of_files: int
+    judged: str
 
 
 def measure(config: CorpusConfig, layout: Layout) -> Measured:
@@ -80,6 +80,7 @@ def measure(config: CorpusConfig, layout: Layout) -> Measured:
         fields=dict(texts.fields),
         files=len(looked_at),
         of_files=len(numbers),
+        judged=layouts.judged(layout),
     )
 
 

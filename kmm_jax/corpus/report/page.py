@@ -36,9 +36,9 @@ def page(
     """The whole page, in one file."""
     stages = {stage["name"]: stage for stage in manifest["stages"]}
     sections = [
-        ("funnel", "Funnel", "단계별 결과", _funnel(stages)),
+        ("funnel", "Funnel", "단계별 결과", _funnel(stages, manifest)),
         ("spread", "Distributions", "분포", _spread(measured)),
-        ("pictures", "Pictures", "이미지", _pictures(stages, samples, shown)),
+        ("pictures", "Pictures", "이미지", _pictures(stages, manifest, samples, shown)),
         ("copies", "Copies", "중복", _pairs(stages, samples, shown)),
         ("texts", "Texts", "글", _texts(stages, samples)),
         ("settings", "Settings and inputs", "설정과 입력", _settings(config, manifest)),
@@ -72,14 +72,23 @@ def _summary(stages: Mapping[str, Stage], manifest: Mapping[str, Any]) -> str:
     said = sum(stage["rows"] for stage in texts)
     kept = sum(stage["counts"].get("kept", 0) for stage in texts)
     size = sum(shard["bytes"] for shard in manifest["shards"])
+    gone = purged_since(manifest)
+    since = f" · {gone:,} purged since 그 뒤 삭제됨" if gone else ""
     tiles = [
         (f"{pictures:,}", "pictures in 들어온 이미지"),
-        (f"{rows:,}", f"in shards 남은 이미지 · {charts.share(rows, pictures)}"),
+        (f"{rows:,}", f"in shards 남은 이미지 · {charts.share(rows, pictures)}{since}"),
         (f"{said:,}", f"texts in 들어온 글 · {charts.share(kept, said)} kept"),
         (_bytes(size), f"in {len(manifest['shards']):,} shards 샤드"),
     ]
     inner = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in tiles)
     return f'<div class="tiles">{inner}</div>'
+
+
+def purged_since(manifest: Mapping[str, Any]) -> int:
+    """How many pictures were taken out of the shards after they were built."""
+    stages = {stage["name"]: stage for stage in manifest["stages"]}
+    built = stages["shards"]["rows"] if "shards" in stages else manifest["rows"]
+    return max(0, int(built - manifest["rows"]))
 
 
 def _bytes(size: float) -> str:
@@ -90,11 +99,13 @@ def _bytes(size: float) -> str:
     return f"{size:,.3g} TB"
 
 
-def _funnel(stages: Mapping[str, Stage]) -> str:
+def _funnel(stages: Mapping[str, Stage], manifest: Mapping[str, Any]) -> str:
     there = [stages[name] for name in words.OF_PICTURES if _matters(stages, name)]
     first = there[0]["rows"]
     steps = [("In", "들어옴", first)]
     steps += [(*words.of_stage(stage["name"]), _kept(stage)) for stage in there]
+    if purged_since(manifest):
+        steps.append(("Purged since", "그 뒤 삭제됨", manifest["rows"]))
     flow = "".join(
         f'<div class="step"><span>{english} <small>{korean}</small></span>'
         f"{charts.stacked([('kept', count)], first)}"
@@ -193,12 +204,14 @@ def _spread(measured: Measured) -> str:
     return "".join(parts)
 
 
-def _pictures(stages: Mapping[str, Stage], samples: Samples, shown: Gallery) -> str:
+def _pictures(
+    stages: Mapping[str, Stage], manifest: Mapping[str, Any], samples: Samples, shown: Gallery
+) -> str:
     counts: dict[str, int] = {}
     for name in words.OF_PICTURES:
         for reason, count in _reasons(stages[name]) if name in stages else ():
             counts[reason] = counts.get(reason, 0) + count
-    counts["kept"] = stages["shards"]["rows"] if "shards" in stages else 0
+    counts["kept"] = manifest["rows"]
     order = ["kept", *(reason for reason in counts if reason != "kept")]
     parts = []
     for reason in order:
@@ -234,6 +247,11 @@ def _pairs(stages: Mapping[str, Stage], samples: Samples, shown: Gallery) -> str
 
 
 def _texts(stages: Mapping[str, Stage], samples: Samples) -> str:
+    if samples.texts is None:
+        return (
+            '<p class="soft">Pictures were purged, and a sample of texts might show theirs: none '
+            "is shown any more. 삭제된 이미지의 글일 수 있어 보이지 않음.</p>"
+        )
     parts = []
     for kind in words.OF_TEXTS:
         inner = []
@@ -261,12 +279,12 @@ def _texts(stages: Mapping[str, Stage], samples: Samples) -> str:
 def _settings(config: CorpusConfig, manifest: Mapping[str, Any]) -> str:
     leaves = dump.leaves(dump.to_json(config))
     rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{html.escape(str(value))}</td></tr>"
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(_setting(name, value))}</td></tr>"
         for name, value in leaves.items()
         if name.rpartition(".")[2] != "type"
     )
     files = "".join(
-        f"<tr><td>{html.escape(str(one['file']))}</td><td>{_bytes(one['bytes'])}</td></tr>"
+        f"<tr><td>{html.escape(gallery.file_name(str(one['file'])))}</td><td>{_bytes(one['bytes'])}</td></tr>"
         for one in manifest["inputs"][:_INPUTS]
     )
     more = len(manifest["inputs"]) - _INPUTS
@@ -278,6 +296,12 @@ def _settings(config: CorpusConfig, manifest: Mapping[str, Any]) -> str:
         '<p class="soft">To take a picture out, here and in everything made of it: '
         "<code>kmm corpus purge</code> with its hash, which stands below each picture.</p>"
     )
+
+
+def _setting(name: str, value: Any) -> str:
+    """A setting's value; the names of files may hold personal data."""
+    is_file = name.rpartition(".")[2] == "url" or "_lists" in name
+    return gallery.file_name(str(value)) if is_file else str(value)
 
 
 _INPUTS = 200

@@ -1,6 +1,6 @@
 """Pictures and texts to be shown, of each reason a few: those with the smallest hashes.
 
-Pictures that were purged are never among them.
+Pictures that were purged are never among them, nor are texts that may be theirs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import pyarrow.compute as pc
 
 from kmm_jax.corpus import judge, tables
 from kmm_jax.corpus.jobs import bucket
-from kmm_jax.corpus.report.layout import OF_TEXTS, Layout
-from kmm_jax.corpus.report.measured import MOST_FILES
+from kmm_jax.corpus.report.layout import MOST_FILES, OF_TEXTS, Layout
 from kmm_jax.corpus.sampling import Smallest, evenly, text_key
 from kmm_jax.corpus.text import TextRules
 from kmm_jax.corpus.text.excerpt import Piece, excerpt
@@ -55,13 +54,15 @@ class Samples:
     Attributes:
         pictures: rows by reason; those of ``kept`` have texts and scores.
         copies, near: pairs.
-        texts: pieces by (kind of table, decision, reason); decision is keep, mask or reject.
+        texts: pieces by (kind of table, decision, reason); decision is keep, mask or reject. None
+            where something was purged: whose a text is nobody knows here, as samples are of texts
+            before they are joined with pictures.
     """
 
     pictures: dict[str, list[Row]]
     copies: list[Pair]
     near: list[Pair]
-    texts: dict[tuple[str, str, str], list[list[Piece]]]
+    texts: dict[tuple[str, str, str], list[list[Piece]]] | None
 
 
 def draw(layout: Layout, rules: TextRules, purged: frozenset[str]) -> Samples:
@@ -83,7 +84,7 @@ def draw(layout: Layout, rules: TextRules, purged: frozenset[str]) -> Samples:
         pictures={reason: held.values() for reason, held in sorted(pictures.items()) if len(held)},
         copies=copies,
         near=_near(layout, purged),
-        texts=_texts(layout, rules),
+        texts=None if purged else _texts(layout, rules),
     )
 
 
