@@ -87,6 +87,11 @@ def cleaned(
     return [_dumps(_kept(record, verdicts, of_words, counts)) for record in records]
 
 
+def fate(found: Cleaned) -> str:
+    """The reason why a text leaves, or ``kept``; without a letter it leaves whatever the rules."""
+    return found.rejected_for or ("kept" if found.text else "empty")
+
+
 def titles(told: Sequence[str | None]) -> list[str]:
     """The titles among what was said."""
     return [record["title"] for record in _loaded(told) if "title" in record]
@@ -156,6 +161,8 @@ def _dumps(record: Mapping[str, Any]) -> str | None:
 
 def _object(value: Any) -> Any:
     """An object out of a cell: a map of Parquet is a list of pairs, in a text it is JSON."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
     if isinstance(value, list) and all(isinstance(pair, tuple) for pair in value):
         return dict(value)
     if isinstance(value, str) and value.lstrip().startswith("{"):
@@ -168,6 +175,8 @@ def _object(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """As JSON has it, without what is empty; None where nothing is left."""
+    if isinstance(value, bytes):  # a text in a column that does not say so
+        value = value.decode("utf-8", "replace")
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode().strip() or None
     if isinstance(value, Mapping):
@@ -175,7 +184,7 @@ def _plain(value: Any) -> Any:
         return {name: one for name, one in pairs if name and one is not None} or None
     if isinstance(value, list | tuple):
         return [one for one in map(_plain, value) if one is not None] or None
-    if value is None or isinstance(value, bytes):
+    if value is None:
         return None
     if isinstance(value, float) and not math.isfinite(value):
         return None
@@ -242,8 +251,8 @@ def _kept(
             new[field] = _attributes(value, of_words, counts)
         else:
             found = [(verdicts if field in _PROSE else of_words)[text] for text in _list(value)]
-            counts.update(one.rejected_for or "kept" for one in found)
-            texts = [one.text for one in found if one.rejected_for is None and one.text]
+            counts.update(map(fate, found))
+            texts = [one.text for one in found if fate(one) == "kept"]
             new[field] = texts if field in _LISTS else "".join(texts)
     return {field: value for field, value in new.items() if value}
 
@@ -257,9 +266,9 @@ def _attributes(
         named, values = of_words[name], []
         for one in _list(value):
             found = of_words[str(one)]
-            reason = named.rejected_for or found.rejected_for
-            counts[reason or "kept"] += 1
-            if reason is None:
+            reason = fate(named) if fate(named) != "kept" else fate(found)
+            counts[reason] += 1
+            if reason == "kept":
                 masked = isinstance(one, str) or found.decision == "mask"
                 values.append(found.text if masked else one)
         if values:

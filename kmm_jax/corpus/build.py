@@ -20,14 +20,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kmm_jax.corpus import engine, join, judge, shards, sources, tables, worker
+from kmm_jax.corpus import engine, join, judge, shards, sources, tables, texts, worker
 from kmm_jax.corpus.config import CorpusConfig, Images
 from kmm_jax.corpus.funnel import Before
 from kmm_jax.corpus.jobs import Answer, config_text, spread
 from kmm_jax.corpus.purge import hashes
 from kmm_jax.corpus.report import card, layout, measured
 from kmm_jax.corpus.report.write import write_page
-from kmm_jax.data.patterns import expand
+from kmm_jax.corpus.text_tables import ColumnError
 from kmm_jax.data.storage import stamp
 from kmm_jax.errors import ConfigError, DataError
 from kmm_jax.files import locked, read_json, write_json
@@ -112,6 +112,7 @@ class _Build:
         self.buckets = 1 + max(few, size // _PICTURES_A_BUCKET + texts // _TEXTS_A_BUCKET)
 
     def run(self, report: bool) -> dict[str, Any]:
+        self._try_inputs()
         identities = self._identities()
         self._read()
         self._join()
@@ -323,6 +324,29 @@ class _Build:
             lambda: about,
         )
 
+    def _try_inputs(self) -> None:
+        """The first row of each source: a wrong column shows now, not after all the pictures.
+
+        A file that is damaged is its task's to name, when the other files' work is done.
+        """
+        config = self.config
+        seen: set[tuple[str, int]] = set()
+        kinds = (
+            ("documents", self.documents),
+            ("clicks", self.clicks),
+            ("products", self.products),
+        )
+        for number, file in self.pictures:
+            if ("images", number) not in seen:
+                _first(sources.pictures(config.images[number], file))
+            seen.add(("images", number))
+        for kind, files in kinds:
+            for number, file in files:
+                if (kind, number) not in seen:
+                    wanted = texts.columns_of(getattr(config, kind)[number])
+                    _first(sources.rows(file, wanted))
+                seen.add((kind, number))
+
     def _identities(self) -> dict[str, str]:
         """What the scores' values depend on; asked first, so that a missing model shows at once."""
         if not self.config.scores:
@@ -512,8 +536,18 @@ def _files(of: Sequence[Any]) -> list[tuple[int, str]]:
     return [
         (number, str(file))
         for number, source in enumerate(of)
-        for file in sorted(map(str, expand(source.url)))
+        for file in sources.table_files(source.url)
     ]
+
+
+def _first(rows: Iterator[Any]) -> None:
+    """Raise ColumnError if the columns that are asked for are not there."""
+    try:
+        next(rows, None)
+    except ColumnError:
+        raise
+    except DataError:
+        return
 
 
 def _whole(final: Path) -> bool:

@@ -6,11 +6,12 @@ import collections
 import contextlib
 import itertools
 import json
+import re
 import tarfile
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +24,9 @@ from kmm_jax.errors import DataError
 
 # Pictures held at once while a file is read: with photos of a megabyte, as many megabytes.
 _ROWS_AT_ONCE = 64
+_TAR, _PARQUET = ".tar", ".parquet"
+# A tar begins with a member's name, which may well begin with BZh.
+_COMPRESSED = re.compile(rb"\x1f\x8b|BZh[1-9]1AY&SY|\xfd7zXZ\0|\x28\xb5\x2f\xfd")
 
 
 class Picture(NamedTuple):
@@ -55,25 +59,57 @@ def files(url: str, listings: Path) -> list[str]:
     Raises:
         DataError: there are none.
     """
-    if all(one.lower().endswith(loose.SUFFIXES) for one in braces(url)):
+    if all(_ends(one, *loose.SUFFIXES) for one in braces(url)):
         return loose.write_listings(url, listings)
     if not is_folder(url):
         found = sorted(expand(url))
-        packed = any(one.lower().endswith((".tar", ".parquet")) for one in found)
-        if not packed and any(one.lower().endswith(loose.SUFFIXES) for one in found):
+        packed = any(_ends(one, _TAR, _PARQUET) for one in found)
+        if not packed and any(_ends(one, *loose.SUFFIXES) for one in found):
             return loose.write_listings(url, listings)
         return found
-    without: list[str] = []
-    for look in (
-        lambda: sorted(expand(f"{url.rstrip('/')}/*.tar")),
-        lambda: loose.write_listings(url, listings),
-        lambda: sorted(expand(f"{url.rstrip('/')}/*.parquet")),
-    ):
-        try:
-            return look()
-        except DataError as error:
-            without.append(str(error))
-    raise DataError(f"{url}: nothing to read in this folder: {'; '.join(without)}")
+    if tars := _in_folder(url, _TAR):
+        return tars
+    try:
+        return loose.write_listings(url, listings)
+    except DataError as error:
+        if found := _in_folder(url, _PARQUET):
+            return found
+        raise DataError(
+            f"{url}: nothing to read in this folder: no tars ({_TAR}); {error}; "
+            f"no tables ({_PARQUET})"
+        ) from error
+
+
+def table_files(url: str) -> list[str]:
+    """The tables that ``url`` of documents, clicks or products names; of a folder all in it.
+
+    Raises:
+        DataError: there are none.
+    """
+    suffixes = (_PARQUET, *text_tables.SUFFIXES)
+    if is_folder(url):
+        if found := _in_folder(url, *suffixes):
+            return found
+        raise DataError(f"{url}: no tables in this folder ({', '.join(suffixes)})")
+    try:
+        return sorted(expand(url))
+    except DataError as error:
+        raise DataError(f"{error}; tables are read from {', '.join(suffixes)}") from error
+
+
+def _in_folder(folder: str, *suffixes: str) -> list[str]:
+    """The files right in a folder that end so, in the order of their names."""
+    found: list[str] = []
+    for suffix in suffixes:
+        any_case = "".join(f"[{one}{one.upper()}]" if one.isalpha() else one for one in suffix)
+        with contextlib.suppress(DataError):  # there is none of this kind
+            found += expand(f"{folder.rstrip('/')}/*{any_case}")
+    return sorted(one for one in found if not one.rpartition("/")[2].startswith("."))
+
+
+def _ends(file: str, *suffixes: str) -> bool:
+    """Whether a file is of a kind, by its name in any case."""
+    return file.lower().endswith(suffixes)
 
 
 def shown(file: str) -> tuple[str, int]:
@@ -100,7 +136,7 @@ def pictures(source: Images, file: str) -> Iterator[Picture]:
     """
     if loose.is_listing(file):
         return _from_listing(source, file)
-    return _from_tar(source, file) if file.endswith(".tar") else _from_parquet(source, file)
+    return _from_tar(source, file) if _ends(file, _TAR) else _from_parquet(source, file)
 
 
 def pictures_at(source: Images, file: str, places: Sequence[tuple[int, int]]) -> Iterator[bytes]:
@@ -108,7 +144,7 @@ def pictures_at(source: Images, file: str, places: Sequence[tuple[int, int]]) ->
     if loose.is_listing(file):
         yield from loose.read_at(file, [number for number, _ in places])
         return
-    if file.endswith(".tar"):
+    if _ends(file, _TAR):
         reader = RandomReader()
         for offset, size in places:
             yield reader.read(file, offset, size)
@@ -157,7 +193,9 @@ def _explained(file: str) -> Iterator[None]:
 def _check_columns(file: str, table: pq.ParquetFile, columns: Sequence[str | None]) -> None:
     there = table.schema_arrow.names
     if missing := [name for name in columns if name is not None and name not in there]:
-        raise DataError(f"{file} has no column {missing[0]!r}; it has {', '.join(there)}")
+        raise text_tables.ColumnError(
+            f"{file} has no column {missing[0]!r}; it has {', '.join(there)}"
+        )
 
 
 def _from_parquet(source: Images, file: str) -> Iterator[Picture]:
@@ -180,44 +218,79 @@ def _from_parquet(source: Images, file: str) -> Iterator[Picture]:
                     number, inside = number + 1, inside + 1
 
 
+class _Packed(NamedTuple):
+    """A picture in a tar: its name, where it is and where its JSON is (offset, size)."""
+
+    stem: str
+    place: tuple[int, int]
+    told: tuple[int, int] | None
+    together: bool
+
+
 def _from_tar(source: Images, file: str) -> Iterator[Picture]:
-    """Pairs of a picture and the JSON of the same name, whichever comes first."""
-    held: dict[str, dict[str, Any]] = {}
-    number = 0
+    """The pictures of a tar in their order, each with the JSON of its name.
 
-    def row(stem: str) -> Picture:
-        nonlocal number
-        parts = held.pop(stem)
-        number += 1
-        record = parts.get("record", {})
-        name = stem.removeprefix("./")
-        return _picture(source, record, number - 1, parts["place"], name, parts["data"])
+    That is the one right behind it or before it, else the last one of this name anywhere in the
+    tar. Names are read first, so that of the bytes one picture and its JSON are in memory.
+    """
+    far = RandomReader()
+    with open_stream(file) as handle, _explained(file):
 
-    with open_stream(file) as handle, _explained(file), tarfile.open(fileobj=handle) as tar:
-        for member in tar:
+        def read(place: tuple[int, int]) -> bytes:
+            handle.seek(place[0])
+            data = handle.read(place[1])
+            if len(data) < place[1]:
+                raise tarfile.ReadError(f"it ends amid the member at byte {place[0]:,}")
+            return data
+
+        for number, packed in enumerate(_packed(file, handle)):
+            places = {packed.place}
+            if packed.told is not None and packed.together:
+                places.add(packed.told)
+            # In the file's order, for the sake of what is read ahead from a store.
+            found = {place: read(place) for place in sorted(places)}
+            told = b"{}"
+            if packed.told is not None:
+                told = found[packed.told] if packed.together else far.read(file, *packed.told)
+            name = packed.stem.removeprefix("./")
+            row, data = _record(told), found[packed.place]
+            yield _picture(source, row, number, packed.place, name, data)
+
+
+def _packed(file: str, handle: BinaryIO) -> list[_Packed]:
+    """The pictures in a tar, from its headers.
+
+    Raises:
+        DataError: it is compressed.
+    """
+    if _COMPRESSED.match(handle.read(10)):
+        raise DataError(
+            f"{file} is compressed, and pictures are looked up by their place; unpack it first"
+        )
+    handle.seek(0)
+    members: list[tuple[str, bool, tuple[int, int]]] = []
+    with tarfile.open(fileobj=handle, mode="r:") as tar:
+        while (member := tar.next()) is not None:
+            tar.members = []  # type: ignore[attr-defined]  # it would keep every header
             stem, dot, suffix = member.name.rpartition(".")
             suffix = f"{dot}{suffix}".lower()
-            if not member.isfile() or suffix not in (*loose.SUFFIXES, ".json"):
-                continue
-            # A pair stands together; an earlier picture still alone has no JSON.
-            for other in [other for other in held if other != stem and "data" in held[other]]:
-                yield row(other)
-            opened = tar.extractfile(member)
-            assert opened is not None
-            data = opened.read()
-            parts = held.setdefault(stem, {})
-            if suffix == ".json":
-                parts["record"] = _record(data)
-            else:
-                parts["data"], parts["place"] = data, (member.offset_data, member.size)
-            if len(parts) == 3:
-                yield row(stem)
-        for other in [other for other in held if "data" in held[other]]:
-            yield row(other)
+            if member.isfile() and suffix in (*loose.SUFFIXES, ".json"):
+                place = member.offset_data, member.size
+                members.append((stem, suffix == ".json", place))
         # At a header that is none, tarfile stops as if there were no more.
         handle.seek(tar.offset)
         if handle.read(tarfile.BLOCKSIZE).strip(b"\0"):
             raise tarfile.ReadError(f"damaged at byte {tar.offset:,}: no header stands there")
+    anywhere = {stem: place for stem, is_record, place in members if is_record}
+    found = []
+    for number, (stem, is_record, place) in enumerate(members):
+        if is_record:
+            continue
+        beside = [*members[number + 1 : number + 2], *members[max(number - 1, 0) : number]]
+        near = [where for name, is_told, where in beside if is_told and name == stem]
+        told = near[0] if near else anywhere.get(stem)
+        found.append(_Packed(stem, place, told, together=bool(near)))
+    return found
 
 
 def _from_listing(source: Images, file: str) -> Iterator[Picture]:
@@ -253,7 +326,9 @@ def _record(data: bytes) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, bytes | list | dict):
+    if value is None or isinstance(value, list | dict):
         return None
+    if isinstance(value, bytes):  # a text in a column that does not say so
+        return value.decode("utf-8", "replace")
     # Half of a pair of UTF-16 (in JSON) and bytes of no UTF-8 (in a name) are no text for a table.
     return str(value).encode("utf-8", "replace").decode()

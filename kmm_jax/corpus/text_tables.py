@@ -16,6 +16,10 @@ from kmm_jax.errors import DataError, nearest
 SUFFIXES = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
 
 
+class ColumnError(DataError):
+    """A table is whole and lacks a column that the config names."""
+
+
 def is_text(file: str) -> bool:
     """Whether its name is that of a table as text."""
     return file.lower().endswith(SUFFIXES)
@@ -36,7 +40,7 @@ def rows(file: str, columns: Sequence[str]) -> Iterator[dict[str, str] | None]:
         raise DataError(f"{file} has no first line with the names of its columns, in UTF-8")
     places = {name: place for place, name in enumerate(header)}
     if missing := [name for name in columns if name not in places]:
-        raise DataError(
+        raise ColumnError(
             f"{file} has no column {missing[0]!r}; it has {', '.join(header)}"
             + nearest(missing[0], header)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from kmm_jax.corpus import beside, sources, tables
-from kmm_jax.corpus.config import Clicks, Products
+from kmm_jax.corpus.config import Clicks, Documents, Products
 from kmm_jax.corpus.facts import KEPT
 from kmm_jax.corpus.jobs import Answer, config_of, settings, spread
 from kmm_jax.corpus.join import PRODUCTS, TEXTS
@@ -19,13 +20,19 @@ from kmm_jax.corpus.text import TextRules, clean_batch
 from kmm_jax.corpus.text.words import lists_mark
 from kmm_jax.corpus.text_samples import TextSamples
 
-VERSION = 3
+VERSION = 4
 
 _AT_ONCE = 4096
+# Of one row: millions of such rows still add up to what 64 bits hold.
+_MOST_CLICKS = 10**12
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def run(task: dict[str, Any]) -> Answer:
     """Clean one file's texts; those rejected leave, the same text of one key is counted together.
+
+    Of documents and clicks a cell of bytes is read as UTF-8, and one that holds several values (a
+    list, a map) is ``malformed``.
 
     Args:
         task: the ``file``, its ``kind`` (documents, clicks or products), the ``source`` it belongs
@@ -97,6 +104,17 @@ def _once(
     return answer()
 
 
+def columns_of(source: Documents | Clicks | Products) -> list[str]:
+    """The columns that are read of a source's tables."""
+    if isinstance(source, Products):
+        named = [source.key, *beside.columns(source)]
+    elif isinstance(source, Clicks):
+        named = [source.key, source.query, *([] if source.count is None else [source.count])]
+    else:
+        named = [source.key, source.title]
+    return list(dict.fromkeys(named))
+
+
 def _counted(
     source: Any,
     file: str,
@@ -107,15 +125,20 @@ def _counted(
     """Each clean text of a key, once, with how often it came."""
     counted = isinstance(source, Clicks) and source.count is not None
     text = source.query if isinstance(source, Clicks) else source.title
-    columns = [source.key, text, *([source.count] if counted else [])]
+    columns = columns_of(source)
     total: dict[tuple[str, str], int] = collections.defaultdict(int)
     for rows in _batches(file, columns, counts):
-        texts = ["" if row[text] is None else str(row[text]) for row in rows]
-        for row, said, found in zip(rows, texts, clean_batch(texts, rules), strict=True):
-            samples.offer(said, found)
+        said = [_said(row[text]) for row in rows]
+        rows = [row for row, one in zip(rows, said, strict=True) if one is not None]
+        texts = [one for one in said if one is not None]
+        if len(texts) < len(said):
+            counts["malformed"] += len(said) - len(texts)
+        for row, one, found in zip(rows, texts, clean_batch(texts, rules), strict=True):
+            samples.offer(one, found)
             # A text is rejected for one reason in the account.
-            counts[found.rejected_for or "kept"] += 1
-            if found.rejected_for is None:
+            reason = beside.fate(found)
+            counts[reason] += 1
+            if reason == "kept":
                 key = sources.key_of(row[source.key])
                 total[key, found.text] += _count(row[source.count]) if counted else 1
     for (key, clean), count in sorted(total.items()):
@@ -130,7 +153,7 @@ def _products(
     samples: TextSamples,
 ) -> Iterator[dict[str, Any]]:
     """What is left of each row, in the file's order."""
-    columns = list(dict.fromkeys([source.key, *beside.columns(source)]))
+    columns = columns_of(source)
     for rows in _batches(file, columns, counts):
         said = [beside.told(source, row) for row in rows]
         told = beside.cleaned(said, rules, counts, samples)
@@ -151,9 +174,22 @@ def _batches(
         yield rows
 
 
+def _said(value: Any) -> str | None:
+    """The text in a cell, empty where there is none; None for a cell of several values."""
+    if isinstance(value, list | dict):
+        return None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return "" if value is None else str(value)
+
+
 def _count(value: Any) -> int:
-    """A number of clicks; what is none counts as one row."""
+    """A number of clicks, in a text also as 5.0, 1e3 or 1,234; what is none counts as one row."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        value = _THOUSANDS.sub("", value)
     try:
-        return max(1, int(value))
+        return min(max(1, int(float(value))), _MOST_CLICKS)
     except (TypeError, ValueError, OverflowError):
         return 1

@@ -344,6 +344,14 @@ def test_other_processors_and_another_name_write_no_shard_again(built, tmp_path)
     assert times == {path: path.stat().st_mtime_ns for path in (out / "shards").glob("*.tar")}
 
 
+def test_a_wrong_column_shows_before_any_picture_is_looked_at(built, tmp_path):
+    documents = (dataclasses.replace(built.config.documents[0], title="name"),)
+    config = dataclasses.replace(built.config, documents=documents)
+    with pytest.raises(DataError, match="has no column 'name'; it has key, title"):
+        build(config, tmp_path / "out")
+    assert not (tmp_path / "out/work/facts").exists()
+
+
 def test_when_nothing_is_kept_the_shards_of_before_stay(built, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(built.folder, out)

@@ -1,6 +1,7 @@
 """Loose pictures, product tables, downloads and object stores: what comes in and what is said."""
 
 import collections
+import gzip
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kmm_jax.corpus import beside, loose, sources
+from kmm_jax.corpus import beside, loose, sources, texts
 from kmm_jax.corpus import build as building
 from kmm_jax.corpus.config import Clicks, CorpusConfig, Documents, Images, Products
 from kmm_jax.corpus.text import TextRules
@@ -170,6 +171,44 @@ def test_a_folder_is_read_for_what_it_holds(tmp_path):
             files(name)
 
 
+def packed(path, **changes):
+    """The pictures of a tar: key, bytes, what is said."""
+    images = Images(url=str(path), key=None, title="title", **changes)
+    found = list(sources.pictures(images, str(path)))
+    assert [one.row for one in found] == list(range(len(found)))
+    places = [one.place for one in found]
+    assert list(sources.pictures_at(images, str(path), places)) == [one.data for one in found]
+    return [(one.key, one.data, one.beside and json.loads(one.beside)["title"]) for one in found]
+
+
+def test_json_is_found_wherever_it_stands_in_a_tar(tmp_path):
+    photos = {f"{n}.{'jpg' if n % 2 else 'png'}": b"picture %d" % n for n in range(4)}
+    told = {f"{n}.json": said({"title": f"제목 {n}"}).encode() for n in (0, 1, 3)}
+    expected = [(str(n), b"picture %d" % n, f"제목 {n}" if n != 2 else None) for n in range(4)]
+    beside_each_other = dict(sorted({**photos, **told}.items()))
+    for number, files in enumerate(({**photos, **told}, {**told, **photos}, beside_each_other)):
+        write_tar(tmp_path / f"{number}.tar", files)
+        assert packed(tmp_path / f"{number}.tar") == expected
+
+
+def test_pictures_of_one_name_in_a_tar_are_rows_of_their_own(tmp_path):
+    files = {"a.jpg": b"1", "a.png": b"2", "a.json": said({"title": "제목"}).encode()}
+    write_tar(tmp_path / "a.tar", {**files, "b.jpg": b"3", "b.webp": b"4"})
+    assert packed(tmp_path / "a.tar") == [
+        ("a", b"1", "제목"), ("a", b"2", "제목"), ("b", b"3", None), ("b", b"4", None)
+    ]  # fmt: skip
+
+
+def test_a_tar_in_capitals_is_one_and_a_compressed_one_is_refused(tmp_path):
+    write_tar(tmp_path / "A.TAR", {"BZh.jpg": photo()})
+    config = corpus(Images(url=str(tmp_path), key=None, title="title"))
+    assert sources.files(config.images[0].url, tmp_path / "listings") == [str(tmp_path / "A.TAR")]
+    assert packed(tmp_path / "A.TAR") == [("BZh", photo(), None)]
+    write(tmp_path / "z.tar", gzip.compress((tmp_path / "A.TAR").read_bytes()))
+    with pytest.raises(DataError, match=r"z\.tar is compressed.*unpack it"):
+        packed(tmp_path / "z.tar")
+
+
 # What is said beside pictures.
 
 
@@ -305,6 +344,92 @@ def test_tables_as_text_give_the_same_as_parquet(tmp_path):
     manifest = build(corpus(Images(url=str(tmp_path / "i")), clicks=(clicks,)), tmp_path / "out")
     assert counts(manifest, "clicks") == {"kept": 2, "malformed": 1}
     assert records(tmp_path / "out")[0]["query_count"] == [4]
+
+
+@pytest.mark.parametrize(
+    ("cell", "count"),
+    [("5.0", 5), (5.0, 5), ("1,234", 1234), ("1,234,567.0", 1234567), ("1e3", 1000), (b"7", 7),
+     (" 8 ", 8), (3, 3), ("1,5", 1), ("-2", 1), (0.4, 1), ("nan", 1), (float("inf"), 1),
+     ("many", 1), ("", 1), (None, 1), (10**20, 10**12), ("9" * 20, 10**12)],
+)  # fmt: skip
+def test_clicks_are_counted_as_tables_write_numbers(cell, count):
+    assert texts._count(cell) == count
+
+
+def test_more_clicks_than_a_table_can_hold_do_not_end_a_build(tmp_path):
+    write(tmp_path / "i" / "1.jpg", photo())
+    write(tmp_path / "c.tsv", "key\tquery\tn\n" + f"1\t모자\t{'9' * 20}\n" * 2)
+    clicks = Clicks(url=str(tmp_path / "c.tsv"), count="n")
+    build(corpus(Images(url=str(tmp_path / "i")), clicks=(clicks,)), tmp_path / "out")
+    assert records(tmp_path / "out")[0]["query_count"] == [2 * 10**12]
+
+
+def test_a_list_of_words_of_the_user_takes_part_in_a_build(tmp_path):
+    write(tmp_path / "words.txt", "원피스\n")
+    write(tmp_path / "i" / "1.jpg", photo())
+    write(tmp_path / "t.tsv", "key\ttitle\n1\t파란 원피스\n1\t빨간 모자\n")
+    for given in ((tmp_path / "words.txt",), (str(tmp_path / "words.txt"),)):
+        rules = TextRules(noise_topic_lists=given)
+        assert rules == TextRules(noise_topic_lists=(tmp_path / "words.txt",))
+        documents = (Documents(url=str(tmp_path / "t.tsv")),)
+        config = corpus(Images(url=str(tmp_path / "i")), documents=documents, text_rules=rules)
+        manifest = build(config, tmp_path / "out")
+        assert counts(manifest, "documents") == {"kept": 1, "noise_topic": 1}
+    write(tmp_path / "words.txt", "모자\n원피스 둘\n")
+    assert counts(build(config, tmp_path / "out"), "documents") == {"kept": 1, "noise_topic": 1}
+    assert records(tmp_path / "out")[0]["title"] == "파란 원피스"
+
+
+def test_an_empty_text_leaves_whatever_the_rules(tmp_path):
+    for number in range(2):
+        write(tmp_path / "i" / f"{number}.jpg", photo(seed=number))
+    write(tmp_path / "t.tsv", "key\ttitle\n0\t\n0\t\u200b\n1\t빨간 모자\n")
+    config = corpus(
+        Images(url=str(tmp_path / "i")),
+        documents=(Documents(url=str(tmp_path / "t.tsv")),),
+        text_rules=TextRules(empty="off"),
+    )
+    manifest = build(config, tmp_path / "out")
+    assert counts(manifest, "documents") == {"kept": 1, "empty": 2}
+    assert [record["title"] for record in records(tmp_path / "out")] == ["빨간 모자"]
+    clean, found = judged(said({"caption": ["글", "\u200b"]}), TextRules(empty="off"))
+    assert clean == {"caption": "글"} and found == {"kept": 1, "empty": 1}
+
+
+def test_texts_in_columns_of_bytes_are_read_and_lists_are_malformed(tmp_path):
+    table = {
+        "key": pa.array(["키.jpg".encode(), b"2"], pa.binary()),
+        "image": [photo(seed=1), photo(seed=2)],
+        "caption": pa.array(["린넨 셔츠".encode(), None], pa.binary()),
+    }
+    pq.write_table(pa.table(table), tmp_path / "i.parquet")
+    for kind, column in {
+        "bytes": pa.array(["빨간 모자".encode(), b"\xff"], pa.binary()),
+        "lists": pa.array([["파란 모자"], None]),
+    }.items():
+        keys = pa.array(["키".encode(), b"2"], pa.binary())
+        write(tmp_path / "d" / "none.txt", "")
+        pq.write_table(pa.table({"key": keys, "title": column}), tmp_path / "d" / f"{kind}.parquet")
+    config = corpus(
+        Images(url=str(tmp_path / "i.parquet"), caption="caption"),
+        documents=(Documents(url=str(tmp_path / "d" / "*.parquet")),),
+    )
+    manifest = build(config, tmp_path / "out")
+    found = counts(manifest, "documents")
+    assert found["kept"] == 1 and found["malformed"] == 1 and sum(found.values()) == 4
+    (record,) = records(tmp_path / "out")
+    assert record["title"] == "빨간 모자" and record["caption"] == "린넨 셔츠"
+
+
+def test_the_tables_in_a_folder_are_found(tmp_path):
+    for name in ("b.PARQUET", "a.tsv", "c.csv.gz", "._a.tsv", "notes.txt"):
+        write(tmp_path / "d" / name, "")
+    found = sources.table_files(str(tmp_path / "d"))
+    assert [Path(one).name for one in found] == ["a.tsv", "b.PARQUET", "c.csv.gz"]
+    (tmp_path / "empty").mkdir()
+    for url in ("empty", "empty/*"):
+        with pytest.raises(DataError, match=r"empty.*\.parquet, \.tsv, \.csv"):
+            sources.table_files(str(tmp_path / url))
 
 
 # Downloads and object stores.

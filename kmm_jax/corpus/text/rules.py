@@ -83,6 +83,11 @@ class TextRules:
     allow_lists: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
+        # A config that went through JSON, as tasks carry it, has texts for paths.
+        for name in (*WORD_LISTS, "allow"):
+            paths = getattr(self, f"{name}_lists")
+            paths = (paths,) if isinstance(paths, str | Path) else paths
+            object.__setattr__(self, f"{name}_lists", tuple(map(Path, paths)))
         for reason in REASONS:
             action = getattr(self, reason)
             if action not in get_args(Action):
