@@ -44,8 +44,8 @@ class Watermark:
     """The watermark score: pictures above ``most`` are rejected.
 
     Attributes:
-        most: in [0, 1]. By default the line of docs/results/watermark.md, where one clean
-            photo in fifty of those held out is lost; LAION's own line for its weights is 0.5.
+        most: in [0, 1]. By default a line that few photos without a mark cross, though many
+            with one stay below it (docs/results/watermark.md); LAION's own for its weights is 0.5.
         weights: None for our own detector, or a .safetensors file with the weights of
             LAION-AI/LAION-5B-WatermarkDetection, which this library does not carry.
         batch: pictures that go through the net at once.
