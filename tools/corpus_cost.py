@@ -208,10 +208,11 @@ def _jpegs(raw: Path) -> Iterator[bytes]:
 
 
 def _samples(raw: Path, of: Sequence[Score]) -> Iterator[Sample]:
+    """Each with texts of its own: a text that comes twice in a batch is embedded once."""
     side = max(score.side for score in of)
     for number, data in zip(range(_SCORES), _jpegs(raw), strict=False):
-        texts = ("가을 원피스 신상 추천",), ("가을 원피스", "원피스 신상", "원피스 추천")
-        yield Sample(str(number), decode(data, side), *texts)
+        queries = tuple(f"가을 원피스 {number}-{query} 추천" for query in range(_QUERIES))
+        yield Sample(str(number), decode(data, side), (f"가을 원피스 신상 {number}",), queries)
 
 
 def _alone(score: Score, samples: Sequence[Sample]) -> float:
