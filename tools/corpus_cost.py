@@ -303,8 +303,9 @@ def _body(values: Mapping[str, Any]) -> str:
         ),
         *((name, "", "", hours(count / a_second)) for name, count in gpu.items()),
     ]
-    ocr, similarity = values["scores"]["ocr"], values["scores"]["similarity"]
-    left = total - similarity
+    # Without the encoder: in the scores' stage its work is what the parts by themselves leave over.
+    ocr, mark = values["scores"]["ocr"], values["scores"]["watermark"]
+    left = total - stages["all scores"] + values["decode"] + mark + ocr
     return "\n\n".join(
         (
             f"{photos:,} photos of {values['side']} pixels' shorter side "
@@ -320,6 +321,8 @@ def _body(values: Mapping[str, Any]) -> str:
             f"peak of one {values['chip'].upper()}; no accelerator was measured, and decoding must "
             "keep up with it.",
             results.table(("part", "ms a picture", "core-hours", "GPU-hours"), alone),
+            "The stage takes longer than its parts together: its processes run the encoder with "
+            "one thread each. "
             f"With the encoder on accelerators {hours(left)} core-hours are left: a thousand "
             f"processors for {left * _PICTURES / 3600 / 1000 / 24:.1f} days. What would halve it: "
             f"OCR is {ocr / left:.0%} of that. `score_all=false` gives OCR only what the other "
