@@ -303,7 +303,7 @@ def _body(values: Mapping[str, Any]) -> str:
         ),
         *((name, "", "", hours(count / a_second)) for name, count in gpu.items()),
     ]
-    # Without the encoder: in the scores' stage its work is what the parts by themselves leave over.
+    # Without the encoder: decoding and the other scores as they are by themselves.
     ocr, mark = values["scores"]["ocr"], values["scores"]["watermark"]
     left = total - stages["all scores"] + values["decode"] + mark + ocr
     return "\n\n".join(
@@ -321,8 +321,8 @@ def _body(values: Mapping[str, Any]) -> str:
             f"peak of one {values['chip'].upper()}; no accelerator was measured, and decoding must "
             "keep up with it.",
             results.table(("part", "ms a picture", "core-hours", "GPU-hours"), alone),
-            "The stage takes longer than its parts together: its processes run the encoder with "
-            "one thread each. "
+            "Texts are cleaned while pictures are looked at, so that their time stands there. The "
+            "stage of scores takes longer than its parts together; why was not looked into. "
             f"With the encoder on accelerators {hours(left)} core-hours are left: a thousand "
             f"processors for {left * _PICTURES / 3600 / 1000 / 24:.1f} days. What would halve it: "
             f"OCR is {ocr / left:.0%} of that. `score_all=false` gives OCR only what the other "
