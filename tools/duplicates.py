@@ -162,7 +162,8 @@ def _body(values: dict[str, Any]) -> str:
             f"perceptual hash allowed: {products['by_hash']:,} pairs are that close. Those looked "
             "at were other models or other colours of one. "
             f"{products['by_both']:,} of them pass the second look as well (shades within "
-            f"{rules['shade']}, colours within {rules['colour']}).",
+            f"{rules['shade']}, colours within {rules['colour']}). Both limits were chosen on "
+            "these products and on copies of these photos: on other pictures more may pass.",
             "Copies made of photos of three sets, found by the hash alone and by both. Edited "
             "pictures (contrast, colour, cuts) are mostly kept as pictures of their own.",
             results.table(("copy", "made", "by hash", "by both"), copies),

@@ -13,7 +13,7 @@ from kmm_jax.corpus import sources, tables
 from kmm_jax.corpus.images import image_facts
 from kmm_jax.corpus.jobs import Answer, config_of, settings, spread_table
 
-VERSION = 5
+VERSION = 6
 
 _COLUMNS = {
     "key": pa.string(),

@@ -123,7 +123,11 @@ def key_of(value: Any) -> str:
     """The key in a cell, empty where there is none.
 
     A picture's suffix is no part of it, and letters are composed (macOS decomposes Korean names).
+    Whole numbers are the same key however the column keeps them: pandas makes floats of integers
+    where one cell is empty.
     """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     text = loose.name_of(_text(value) or "")
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 

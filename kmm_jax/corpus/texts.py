@@ -20,7 +20,7 @@ from kmm_jax.corpus.text import TextRules, clean_batch
 from kmm_jax.corpus.text.words import lists_mark
 from kmm_jax.corpus.text_samples import TextSamples
 
-VERSION = 4
+VERSION = 5
 
 _AT_ONCE = 4096
 # Of one row: millions of such rows still add up to what 64 bits hold.

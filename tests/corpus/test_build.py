@@ -285,6 +285,19 @@ def test_copies_share_their_texts_and_queries_are_added_up(tmp_path):
     assert record["query"] == ["원피스", "여름 원피스"] and record["query_count"] == [5, 4]
 
 
+def test_keys_that_pandas_made_floats_of_are_the_same_keys(tmp_path):
+    images = pa.table({"key": [1, 2], "image": [photo(seed=1), photo(seed=2)]})
+    pq.write_table(images, tmp_path / "images.parquet")
+    titles = pa.table({"key": [1.0, 2.0, None], "title": ["원피스", "모자", "양말"]})
+    pq.write_table(titles, tmp_path / "documents.parquet")
+    config = CorpusConfig(
+        name="floats",
+        images=(Images(url=str(tmp_path / "images.parquet")),),
+        documents=(Documents(url=str(tmp_path / "documents.parquet")),),
+    )
+    assert build(config, tmp_path / "out")["rows"] == 2
+
+
 def test_what_cannot_be_read_is_named(tmp_path):
     pq.write_table(pa.table({"id": ["a"], "image": [b"x"]}), tmp_path / "images.parquet")
     images = Images(url=str(tmp_path / "images.parquet"))
