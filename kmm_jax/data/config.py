@@ -38,6 +38,11 @@ class DataConfig:
     (queries by their counts). ``styled`` puts the field's style token in front (Prompt-CoCa, slide
     3.2); without it, plain CoCa. ``max_bad_share`` is the share of unusable rows that stops a run.
     ``threads`` decode; None means one per processor available, 32 at most.
+
+    ``views`` are further random views of the same picture, each by an augmentation of its own, for
+    tasks that compare pictures with themselves; a training batch then has ``views`` beside
+    ``image``. They are drawn after an example's text and image, which so stay the same (to the
+    pixel, unless a view's small crops make a JPEG be decoded larger).
     """
 
     sources: tuple[SourceConfig, ...]
@@ -51,6 +56,7 @@ class DataConfig:
     )
     styled: bool = True
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    views: tuple[AugmentConfig, ...] = ()
     seed: int = 0
     max_bad_share: float = 0.01
     threads: int | None = None
@@ -72,6 +78,14 @@ class DataConfig:
                 raise ConfigError(f"data.fields: the weight of {name!r} must be above 0: {weight}")
         if len(dict(self.fields)) < len(self.fields):
             raise ConfigError(f"data.fields names a field twice: {self.fields}")
+        if not (
+            isinstance(self.views, tuple)
+            and all(isinstance(one, AugmentConfig) for one in self.views)
+        ):
+            raise ConfigError(
+                "data.views must be a tuple of augmentations, one for each further view of a "
+                f"picture, found {self.views!r}"
+            )
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"data.seed must be in [0, 2^32), found {self.seed}")
         if not 0 <= self.max_bad_share <= 1:
@@ -92,8 +106,12 @@ def thread_count(config: DataConfig) -> int:
 
 def batch_shapes(config: DataConfig, rows: int) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and dtype of each array of a training batch."""
-    return {
-        "image": ((rows, config.image_size, config.image_size, 3), "uint8"),
+    pixels = (config.image_size, config.image_size, 3)
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {
+        "image": ((rows, *pixels), "uint8"),
         "text": ((rows, config.text_length), "int32"),
         "valid": ((rows,), "bool"),
     }
+    if config.views:
+        shapes["views"] = ((rows, len(config.views), *pixels), "uint8")
+    return shapes

@@ -36,7 +36,7 @@ def evaluation_batches(
     position in the source; with a ``tokenizer`` also ``text`` (B, L) int32: the row's first text in
     the first of ``config.fields`` that it has (a row with none is bad). The last batch is filled
     up with rows of zeros, ``valid`` false and ``row`` -1. Only the first ``limit`` rows are read.
-    Of ``config``, ``sources``, ``augment`` and ``seed`` are not used.
+    Of ``config``, ``sources``, ``augment``, ``views`` and ``seed`` are not used.
 
     Bad rows are left out and counted in ``bad_rows`` (one for this pass if not given, with the
     limit of ``config``).

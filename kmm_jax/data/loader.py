@@ -30,8 +30,9 @@ class Loader:
 
     A batch holds ``image`` (B, S, S, 3) uint8, ``text`` (B, L) int32 and ``valid`` (B,) bool, where
     B is ``global_batch_size / process_count``: rows ``process_index * B`` onwards of the global
-    batch. Batches depend on the configuration and the step, not on the number of processes, of
-    threads, or on where reading began.
+    batch. With ``config.views``, V of them, it holds ``views`` (B, V, S, S, 3) uint8 as well.
+    Batches depend on the configuration and the step, not on the number of processes, of threads,
+    or on where reading began.
 
     Attributes:
         examples: rows in an epoch: those of all sources together, bad ones included.
@@ -134,6 +135,8 @@ class Loader:
         for row in range(start, stop):
             example = self._examples[first + row]
             batch["image"][row] = example.image
+            if example.views:
+                batch["views"][row] = example.views
             batch["text"][row] = self._text(example)
 
     def _text(self, example: Example) -> np.ndarray:

@@ -27,9 +27,13 @@ _SMALL = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A row made ready: the augmented image, one of its texts, and where both came from."""
+    """A row made ready: the augmented image, one of its texts, and where both came from.
+
+    ``views`` are further augmented images of the same picture, one for each of ``config.views``.
+    """
 
     image: np.ndarray
+    views: tuple[np.ndarray, ...]
     text: str
     field: str
     source: int
@@ -176,7 +180,9 @@ class _Exemplify:
         self._sources = sources
         self._bad_rows = bad_rows
         self._fields = tuple(field for field, _ in config.fields)
-        self._min_side = sides_needed(config.image_size, config.augment)
+        self._min_side = max(
+            sides_needed(config.image_size, one) for one in (config.augment, *config.views)
+        )
 
     def __call__(self, address: tuple[int, int], rng: np.random.Generator) -> Example:
         source, row = address
@@ -189,5 +195,15 @@ class _Exemplify:
             bad_rows=self._bad_rows,
         )
         field, text = draw_text(good.texts, self._config.fields, rng)
-        image = augment(good.picture, rng, self._config.image_size, self._config.augment)
-        return Example(image=image, text=text, field=field, source=source, row=good.number)
+        image, *views = (
+            augment(good.picture, rng, self._config.image_size, one)
+            for one in (self._config.augment, *self._config.views)
+        )
+        return Example(
+            image=image,
+            views=tuple(views),
+            text=text,
+            field=field,
+            source=source,
+            row=good.number,
+        )

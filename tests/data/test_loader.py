@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kmm_jax.data import pipeline
 from kmm_jax.data.augment import AugmentConfig
-from kmm_jax.data.loader import DataConfig, Loader, SourceConfig
+from kmm_jax.data.config import batch_shapes
+from kmm_jax.data.loader import DataConfig, Loader, SourceConfig, evaluation_batches
 from kmm_jax.errors import ConfigError, DataError
 
 from .conftest import CodepointTokenizer, WriteRows, record
@@ -276,6 +278,8 @@ def test_what_cannot_work_is_said_first(write_rows: WriteRows, tmp_path: Path) -
         ({"fields": (("title", 0.0),)}, "weight of 'title'"),
         ({"fields": (("title", 1.0), ("title", 2.0))}, "twice"),
         ({"seed": -1}, "seed"),
+        ({"views": AugmentConfig()}, "views must be a tuple"),
+        ({"views": (1,)}, "views must be a tuple"),
         ({"max_bad_share": 1.5}, "max_bad_share"),
         ({"threads": 0}, "threads"),
     ],
@@ -316,3 +320,87 @@ def test_the_real_tokenizer_gives_the_same_batches_in_any_thread(write_rows: Wri
     assert_equal(batch, many.batch(2))
     assert {tokenizer.decode(ids.tolist()) for ids in batch["text"]} <= set(texts)
     assert (batch["text"][:, 1] == tokenizer.style_id("prompt")).all()
+
+
+STRONG = AugmentConfig(
+    scale=(0.08, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2, blur=0.5
+)
+VIEWS = (STRONG, replace(STRONG, solarise=0.2))
+
+
+def test_further_views_of_the_same_pictures_come_beside_the_image(write_rows: WriteRows) -> None:
+    config = configured(write_rows(range(20)), views=VIEWS)
+    batch = loaded(config).batch(0)
+    assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == (
+        batch_shapes(config, 8)
+    )
+    views = batch["views"]
+    assert views.shape == (8, 2, 16, 16, 3)
+    for row in range(8):
+        assert (views[row, 0] != views[row, 1]).any()
+        assert (views[row] != batch["image"][row]).any(axis=(1, 2, 3)).all()
+
+
+def test_without_views_a_batch_is_what_it_was_and_with_them_the_rest_of_it_is(
+    write_rows: WriteRows,
+) -> None:
+    # The pictures are small: none is decoded in another size for the views' sake.
+    folder = write_rows(range(20))
+    plain, with_views = (loaded(configured(folder, views=views)) for views in ((), VIEWS))
+    for step in (0, 3):
+        batch = with_views.batch(step)
+        del batch["views"]
+        assert_equal(batch, plain.batch(step))
+
+
+def test_each_view_has_its_own_augmentation_of_the_examples_own_picture(
+    write_rows: WriteRows,
+) -> None:
+    whole = AugmentConfig(scale=(1, 1), ratio=(1, 1), flip=0)
+    views = (whole, replace(whole, grey=1.0), replace(whole, solarise=1.0), whole)
+    batch = loaded(configured(write_rows(range(20)), augment=whole, views=views)).batch(1)
+    image, views_BVSSC = batch["image"], batch["views"]
+    np.testing.assert_array_equal(views_BVSSC[:, 0], image)
+    np.testing.assert_array_equal(views_BVSSC[:, 3], image)
+    assert np.ptp(views_BVSSC[:, 1].astype(int), axis=-1).max() == 0
+    np.testing.assert_array_equal(views_BVSSC[:, 2], np.where(image < 128, image, 255 - image))
+
+
+def test_views_do_not_depend_on_processes_threads_or_where_reading_began(
+    write_rows: WriteRows,
+) -> None:
+    config = configured(write_rows(range(20), broken=(3, 4)), max_bad_share=0.5, views=VIEWS)
+    one = list(itertools.islice(loaded(replace(config, threads=1)).batches(), 4))
+    many = loaded(replace(config, threads=7))
+    for step, batch in enumerate(itertools.islice(many.batches(2), 2), start=2):
+        assert_equal(batch, one[step])
+    for count in (2, 8):
+        parts = [
+            loaded(config, process_index=p, process_count=count).batch(1) for p in range(count)
+        ]
+        assert_equal({name: np.concatenate([p[name] for p in parts]) for name in parts[0]}, one[1])
+
+
+def test_a_picture_is_decoded_once_and_large_enough_for_the_smallest_crop(
+    write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides: list[int] = []
+    original = pipeline.open_rgb
+
+    def counted(data: bytes, min_side: int) -> Any:
+        sides.append(min_side)
+        return original(data, min_side)
+
+    monkeypatch.setattr(pipeline, "open_rgb", counted)
+    views = (AugmentConfig(scale=(0.25, 1.0)), AugmentConfig(scale=(0.04, 1.0)))
+    loader = loaded(configured(write_rows(range(20)), views=views), size=4)
+    sides.clear()
+    loader.batch(0)
+    assert sides == [16 * 5] * 4
+
+
+def test_evaluation_has_no_views(write_rows: WriteRows) -> None:
+    config = configured(write_rows(range(6)), views=VIEWS)
+    source = loaded(config).sources[0]
+    batch = next(evaluation_batches(source, config, 4, tokenizer=CodepointTokenizer()))
+    assert set(batch) == {"image", "text", "valid", "row"}
