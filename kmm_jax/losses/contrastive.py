@@ -13,19 +13,15 @@ multiplies each with the other's rows, it multiplies a third less and scatters h
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-# Elements of a block of logits, 64 MiB in float32: large enough to keep a matrix unit busy, small
-# beside a model's activations.
-_BLOCK_ELEMENTS = 2**24
-_LEAST_COLUMNS = 128
+from kmm_jax.losses.blocks import Plan, block_logits, blocks, make_plan, product
 
 
 def contrastive_loss(
@@ -57,67 +53,22 @@ def contrastive_loss(
     Raises:
         ValueError: the batch does not divide over the devices.
     """
-    axes = tuple(axis for axis in axes if mesh is not None and axis in mesh.shape)
-    devices = math.prod(mesh.shape[axis] for axis in axes) if mesh is not None else 1
     size = len(image_NE)
-    if size % devices:
-        raise ValueError(f"a contrastive batch of {size} does not divide over {devices} devices")
-    if devices == 1:
-        mesh, axes = None, ()
-    columns = block_columns or max(_BLOCK_ELEMENTS // (size // devices), _LEAST_COLUMNS)
-    loss, image_hits, text_hits = _loss(
-        _Plan(mesh=mesh, axes=axes, columns=min(columns, size)), image_NE, text_NE, scale
-    )
+    plan = make_plan(size, mesh=mesh, axes=axes, block_columns=block_columns)
+    loss, image_hits, text_hits = _loss(plan, image_NE, text_NE, scale)
     return loss / size, {
         "image_to_text_accuracy": image_hits / size,
         "text_to_image_accuracy": text_hits / size,
     }
 
 
-class _Plan(NamedTuple):
-    """What is fixed when the loss is traced; no mesh and no axes on one device."""
-
-    mesh: Mesh | None
-    axes: tuple[str, ...]
-    columns: int
-
-    def on_each(self, function: Callable[..., Any], inputs: Any, outputs: Any) -> Any:
-        """``function`` on every device's rows; on one device, itself."""
-        if self.mesh is None:
-            return function
-        return jax.shard_map(function, mesh=self.mesh, in_specs=inputs, out_specs=outputs)
-
-    @property
-    def rows(self) -> PartitionSpec:
-        return PartitionSpec(self.axes)
-
-    def gather(self, x_n: Array) -> Array:
-        return jax.lax.all_gather(x_n, self.axes, tiled=True) if self.axes else x_n
-
-    def scatter_sum(self, x_N: Array) -> Array:
-        return jax.lax.psum_scatter(x_N, self.axes, tiled=True) if self.axes else x_N
-
-    def sum(self, x: Any) -> Any:
-        return jax.lax.psum(x, self.axes) if self.axes else x
-
-    def max(self, x: Array) -> Array:
-        return jax.lax.pmax(x, self.axes) if self.axes else x
-
-    def varying(self, x: Array) -> Array:
-        """A constant as one that may differ between devices, as a scan's carry must begin."""
-        return jax.lax.pcast(x, self.axes, to="varying") if self.axes else x
-
-    def first_row(self, rows: int) -> Array | int:
-        return jax.lax.axis_index(self.axes) * rows if self.axes else 0
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _loss(plan: _Plan, image_NE: Array, text_NE: Array, scale: Array) -> tuple[Array, Array, Array]:
+def _loss(plan: Plan, image_NE: Array, text_NE: Array, scale: Array) -> tuple[Array, Array, Array]:
     """Sums over the global batch: both directions' loss, hits of each."""
     return _forward(plan, image_NE, text_NE, scale)[0]
 
 
-def _forward(plan: _Plan, image_NE: Array, text_NE: Array, scale: Array) -> Any:
+def _forward(plan: Plan, image_NE: Array, text_NE: Array, scale: Array) -> Any:
     rows, whole = plan.rows, PartitionSpec()
     inputs, outputs = (rows, rows, whole), ((whole,) * 3, rows, rows)
     sums, row_lse_N, column_lse_N = plan.on_each(
@@ -126,7 +77,7 @@ def _forward(plan: _Plan, image_NE: Array, text_NE: Array, scale: Array) -> Any:
     return sums, (image_NE, text_NE, scale, row_lse_N, column_lse_N)
 
 
-def _backward(plan: _Plan, residuals: Any, cotangents: Any) -> tuple[Array, Array, Array]:
+def _backward(plan: Plan, residuals: Any, cotangents: Any) -> tuple[Array, Array, Array]:
     rows, whole = plan.rows, PartitionSpec()
     image_NE, text_NE, scale_gradient = plan.on_each(
         functools.partial(_backward_rows, plan),
@@ -140,35 +91,17 @@ def _backward(plan: _Plan, residuals: Any, cotangents: Any) -> tuple[Array, Arra
 _loss.defvjp(_forward, _backward)
 
 
-def _blocks(plan: _Plan, text_NE: Array) -> tuple[Array, Array]:
-    """The gathered texts in blocks of columns, zeros behind the last, and the columns' numbers."""
-    size, width = text_NE.shape
-    count = -(-size // plan.columns)
-    padded = jnp.pad(text_NE, ((0, count * plan.columns - size), (0, 0)))
-    numbers = jnp.arange(count * plan.columns).reshape(count, plan.columns)
-    return padded.reshape(count, plan.columns, width), numbers
-
-
-def _product(equation: str, left: Array, right: Array) -> Array:
-    """In full float32: at a scale of 100 a TensorFloat-32 logit would be off by a tenth."""
-    return jnp.einsum(equation, left, right, precision=jax.lax.Precision.HIGHEST)
-
-
-def _logits(image_nE: Array, text_bE: Array, scale: Array) -> Array:
-    return scale * _product("ne,be->nb", image_nE, text_bE)
-
-
-def _forward_rows(plan: _Plan, image_nE: Array, text_nE: Array, scale: Array) -> Any:
+def _forward_rows(plan: Plan, image_nE: Array, text_nE: Array, scale: Array) -> Any:
     """This device's part: the global sums, and the log-sum-exp of its rows and of its columns."""
     text_NE = plan.gather(text_nE)
     rows, size = len(image_nE), len(text_NE)
     own_n = plan.first_row(rows) + jnp.arange(rows)
-    own_logit_n = scale * _product("ne,ne->n", image_nE, text_nE)
+    own_logit_n = scale * product("ne,ne->n", image_nE, text_nE)
 
     def block(carry: Any, inputs: Any) -> Any:
         highest_n, sum_n, rival_n = carry
         text_bE, number_b = inputs
-        logits_nb = _logits(image_nE, text_bE, scale)
+        logits_nb = block_logits(image_nE, text_bE, scale)
         logits_nb = jnp.where(number_b < size, logits_nb, -jnp.inf)
         others_nb = jnp.where(own_n[:, None] == number_b, -jnp.inf, logits_nb)
         higher_n = jnp.maximum(highest_n, logits_nb.max(axis=1))
@@ -182,7 +115,7 @@ def _forward_rows(plan: _Plan, image_nE: Array, text_nE: Array, scale: Array) ->
 
     least_n = plan.varying(jnp.full(rows, -jnp.inf))
     start = least_n, plan.varying(jnp.zeros(rows)), least_n
-    (highest_n, sum_n, rival_n), columns = jax.lax.scan(block, start, _blocks(plan, text_NE))
+    (highest_n, sum_n, rival_n), columns = jax.lax.scan(block, start, blocks(plan, text_NE))
     part_highest_N, part_sum_N, part_rival_N = (x.reshape(-1)[:size] for x in columns)
 
     highest_N, rival_N = plan.max(part_highest_N), plan.max(part_rival_N)
@@ -198,7 +131,7 @@ def _forward_rows(plan: _Plan, image_nE: Array, text_nE: Array, scale: Array) ->
 
 
 def _backward_rows(
-    plan: _Plan,
+    plan: Plan,
     image_nE: Array,
     text_nE: Array,
     scale: Array,
@@ -208,13 +141,13 @@ def _backward_rows(
     """Gradients of the summed loss: softmax over rows plus softmax over columns, less the pairs."""
     text_NE, column_lse_N = plan.gather(text_nE), plan.gather(column_lse_n)
     size = len(text_NE)
-    text_CbE, number_Cb = _blocks(plan, text_NE)
+    text_CbE, number_Cb = blocks(plan, text_NE)
     lse_Cb = jnp.pad(column_lse_N, (0, number_Cb.size - size)).reshape(number_Cb.shape)
 
     def block(carry: tuple[Array, Array], inputs: Any) -> Any:
         image_gradient_nE, scale_gradient = carry
         text_bE, lse_b, number_b = inputs
-        logits_nb = _logits(image_nE, text_bE, scale)
+        logits_nb = block_logits(image_nE, text_bE, scale)
         weight_nb = jnp.exp(logits_nb - row_lse_n[:, None]) + jnp.exp(logits_nb - lse_b)
         weight_nb = jnp.where(number_b < size, weight_nb, 0.0)
         image_gradient_nE += scale * weight_nb @ text_bE

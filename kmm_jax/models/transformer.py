@@ -6,7 +6,7 @@ B batch, T positions, S context positions, D width, H heads, K head width, L lay
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # OpenAI's CLIP
 }
+
+
+Streams = TypeVar("Streams")
 
 
 class KeyValue(NamedTuple):
@@ -86,6 +89,24 @@ class Layer(nnx.Module):
         x_BTD += self.attention(self.attention_norm(x_BTD), causal=causal, mask=mask)
         if context_BSD is not None:
             x_BTD += self.cross_attention(self.cross_norm(x_BTD), context_BSD)
+        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+
+    def context(self, x_BSD: Float[Array, "B S D"]) -> KeyValue:
+        """The keys and values by which a sequence, as it enters the layer, is attended to."""
+        return KeyValue(*self.attention.project_context(self.attention_norm(x_BSD)))
+
+    def given(
+        self,
+        x_BTD: Float[Array, "B T D"],
+        context: KeyValue,
+        *,
+        mask: Bool[Array, "B #H #T S"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """The layer with ``x``'s queries over the keys and values of some sequence's ``context``.
+
+        Of ``x``'s own, it is the layer itself: no weight is added.
+        """
+        x_BTD += self.attention.attend_projected(self.attention_norm(x_BTD), *context, mask=mask)
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
     def empty_cache(self, batch: int, length: int) -> KeyValue:
@@ -158,15 +179,26 @@ class Stack(nnx.Module):
         mask: Bool[Array, "B #H #T T"] | None = None,
     ) -> Float[Array, "B T D"]:
         """All layers over a whole sequence."""
+        return self.scan(
+            lambda layer, x_BTD: layer(x_BTD, context_BSD, causal=causal, mask=mask), x_BTD
+        )
+
+    def scan(self, apply: Callable[[Layer, Streams], Streams], streams: Streams) -> Streams:
+        """``apply`` each layer in turn to what the one before gave.
+
+        Args:
+            streams: one sequence (B, T, D), or any tree of them; all of one dtype.
+        """
         graphdef, state = nnx.split(self.layers)
+        dtype = jax.tree.leaves(streams)[0].dtype
 
-        def body(x_BTD: Array, parameters: Any) -> tuple[Array, None]:
-            parameters = gathered(parameters, prefix="layers/", dtype=x_BTD.dtype, stacked=True)
+        def body(streams: Streams, parameters: Any) -> tuple[Streams, None]:
+            parameters = gathered(parameters, prefix="layers/", dtype=dtype, stacked=True)
             layer = nnx.merge(graphdef, parameters)
-            x_BTD = layer(by_example(x_BTD), context_BSD, causal=causal, mask=mask)
-            return by_example(x_BTD), None
+            streams = apply(layer, jax.tree.map(by_example, streams))
+            return jax.tree.map(by_example, streams), None
 
-        return jax.lax.scan(rematerialised(body, self.remat), x_BTD, nnx.as_pure(state))[0]
+        return jax.lax.scan(rematerialised(body, self.remat), streams, nnx.as_pure(state))[0]
 
     def unstack(self) -> list[Layer]:
         """The layers one by one, their parameters sliced out of the stack.

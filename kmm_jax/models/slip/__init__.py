@@ -1,0 +1,1 @@
+"""SLIP: a CLIP whose image tower also learns from pictures alone."""
