@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{name:<12} {row['image_size']:>6} {sizes} {row['flops'] / 1e9:>8.2f}")
     print(
         "\nimage, text: as the model's paper counts them (CoCa: without poolers and projections); "
-        "paper: their sum;\nall: every parameter; GFLOP: one example's forward pass."
+        "paper: their sum "
+        "(OneR: what both share once);\nall: every parameter; GFLOP: one example's forward pass."
     )
     return 0

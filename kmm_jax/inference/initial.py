@@ -19,7 +19,7 @@ from kmm_jax.models.vision import resize_positions
 from kmm_jax.text.tokenizer import FILE_NAME, Tokenizer
 from kmm_jax.training.run_place import location
 
-_POSITIONS = "vision.positions"
+_POSITIONS = ("vision.positions", "clip.vision.positions")  # the latter of a SLIP
 _SHOWN = 5
 
 
@@ -57,11 +57,14 @@ def initial_params(
         for key, leaf in jax.tree_util.tree_leaves_with_path(shapes)
     }
     vision = config.vision
-    if _POSITIONS in given and given[_POSITIONS].shape != wanted.get(_POSITIONS):
-        resized = resize_positions(
-            jax.numpy.asarray(given[_POSITIONS]), vision.patches, class_token=vision.class_token
-        )
-        given[_POSITIONS] = np.asarray(resized)
+    for name in _POSITIONS:
+        if name in given and given[name].shape != wanted.get(name):
+            resized = resize_positions(
+                jax.numpy.asarray(given[name]),
+                vision.patches,
+                class_token=getattr(vision, "class_token", False),
+            )
+            given[name] = np.asarray(resized)
     different = [
         f"  {name}: {given[name].shape if name in given else 'not there'} -> "
         f"{wanted.get(name, 'not wanted')}"

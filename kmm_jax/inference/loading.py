@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
@@ -15,18 +16,21 @@ from kmm_jax.inference.model import Model
 from kmm_jax.interop import native
 from kmm_jax.interop.native import Exported
 from kmm_jax.models import registry
+from kmm_jax.models.slip.config import SLIPConfig
 from kmm_jax.text.tokenizer import Tokenizer
 from kmm_jax.training import dump, run_directory, store
-from kmm_jax.training.checkpoint import restore_params
+from kmm_jax.training.checkpoint import Weights, restore_params
 from kmm_jax.training.run_place import location
 
 _EXPORTED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
-def load_model(path: str | os.PathLike[str], *, step: int | None = None) -> Model:
+def load_model(
+    path: str | os.PathLike[str], *, step: int | None = None, weights: Weights | None = None
+) -> Model:
     """See ``kmm_jax.load``."""
     path = location(path)
-    exported = read(path, step=step)
+    exported = _in_use(read(path, step=step, weights=weights))
     return Model(
         exported.config,
         exported.params,
@@ -38,10 +42,15 @@ def load_model(path: str | os.PathLike[str], *, step: int | None = None) -> Mode
     )
 
 
-def read(path: str | os.PathLike[str], *, step: int | None = None) -> Exported:
+def read(
+    path: str | os.PathLike[str], *, step: int | None = None, weights: Weights | None = None
+) -> Exported:
     """Configuration, parameters (NumPy) and tokenizer of a run directory or an exported folder.
 
-    Of a run, the moving average of the parameters is taken where it kept one.
+    Args:
+        step: of a run, the checkpoint to take; the newest whole one by default.
+        weights: of a run, ``"params"`` or ``"ema"``, their average. By default the average where
+            the run kept one, but the student where the average was its teacher.
 
     Raises:
         DataError: neither is there, or it is damaged.
@@ -51,7 +60,7 @@ def read(path: str | os.PathLike[str], *, step: int | None = None) -> Exported:
     path = location(path)
     if isinstance(path, Path):
         trained = (path / "checkpoints").is_dir() and not (path / "model.safetensors").exists()
-        return _read(path, path, trained=trained, step=step)
+        return _read(path, path, trained=trained, step=step, weights=weights)
     names = [name for name, _ in store.listing(path)]
     if "config.json" not in names:
         raise DataError(f"{path} holds neither a run nor an exported model: no config.json")
@@ -59,17 +68,30 @@ def read(path: str | os.PathLike[str], *, step: int | None = None) -> Exported:
     with tempfile.TemporaryDirectory(prefix="kmm_jax-") as folder:
         wanted = ("config.json",) if trained else _EXPORTED
         store.fetch(path, Path(folder), wanted.__contains__)
-        return _read(path, Path(folder), trained=trained, step=step)
+        return _read(path, Path(folder), trained=trained, step=step, weights=weights)
 
 
-def _read(path: Path | str, folder: Path, *, trained: bool, step: int | None) -> Exported:
+def _in_use(exported: Exported) -> Exported:
+    """What of a model is used: of a SLIP the CLIP, whose tower its head helped to train."""
+    if not isinstance(exported.config, SLIPConfig):
+        return exported
+    config, params = exported.config.clip, exported.params["clip"]
+    return dataclasses.replace(exported, config=config, params=params)
+
+
+def _read(
+    path: Path | str, folder: Path, *, trained: bool, step: int | None, weights: Weights | None
+) -> Exported:
     """What is at ``path``; its files but for checkpoints are in ``folder``."""
     if not trained:
-        if step is not None:
-            raise DataError(f"{path} is an exported model, which has no steps to choose from")
+        for name, value in (("steps", step), ("weights", weights)):
+            if value is not None:
+                raise DataError(f"{path} is an exported model, which has no {name} to choose from")
         return native.load(folder)
-    config, styled = _trained(folder)
-    params, found = restore_params(path, _abstract(config), step=step)
+    config, styled, taught = _trained(folder)
+    if weights is None and taught:
+        weights = "params"
+    params, found = restore_params(path, _abstract(config), step=step, weights=weights)
     return Exported(
         config=config,
         params=jax.device_get(params),
@@ -79,8 +101,8 @@ def _read(path: Path | str, folder: Path, *, trained: bool, step: int | None) ->
     )
 
 
-def _trained(run_dir: Path) -> tuple[registry.ModelConfig, bool]:
-    """A run's model configuration, and whether it was trained with style tokens.
+def _trained(run_dir: Path) -> tuple[registry.ModelConfig, bool, bool]:
+    """A run's model configuration, and whether it had style tokens, and a teacher.
 
     The rest of the experiment is not rebuilt: its evaluators and task may be classes of the config
     file, and its optimizer may have fields of another version, which using the model needs not.
@@ -89,6 +111,7 @@ def _trained(run_dir: Path) -> tuple[registry.ModelConfig, bool]:
     try:
         experiment = run_directory.read_config(run_dir)["experiment"]
         model, styled = experiment["task"]["model"], bool(experiment["data"]["styled"])
+        taught = experiment.get("teacher") is not None
     except (KeyError, TypeError) as error:
         raise DataError(
             f"{file} does not say experiment.task.model and experiment.data.styled ({error}); only "
@@ -101,7 +124,7 @@ def _trained(run_dir: Path) -> tuple[registry.ModelConfig, bool]:
     if not isinstance(config, registry.ModelConfig):
         known = ", ".join(kind.__name__ for kind in registry.ModelConfig.__args__)
         raise ConfigError(f"{file}: experiment.task.model is no model configuration ({known})")
-    return config, styled
+    return config, styled, taught
 
 
 def _abstract(config: registry.ModelConfig) -> dict[str, object]:

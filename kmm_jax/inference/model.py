@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import os
@@ -23,6 +24,7 @@ from kmm_jax.models import registry
 from kmm_jax.models.coca import decoding
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.registry import ModelConfig
+from kmm_jax.models.text import unit
 from kmm_jax.text.styles import Style
 from kmm_jax.text.tokenizer import Tokenizer
 
@@ -67,12 +69,22 @@ class Model:
         )
         self._batch_sharding = NamedSharding(mesh, PartitionSpec("data"))
         self._devices = len(devices)
-        self.params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+        self.params_sharding = NamedSharding(mesh, PartitionSpec())
+        self.params = jax.device_put(params, self.params_sharding)
         self._graphdef = nnx.graphdef(
             nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
         )
         self._embed_image = jax.jit(self._with_module(_encode_image))
         self._embed_text = jax.jit(self._with_module(_encode_text))
+        self._heat_map = jax.jit(self._with_module(_heat_map))
+        self._embed_pair = jax.jit(self._with_module(_encode_pair))
+
+    def with_params(self, params: Any, *, hash: str, step: int | None = None) -> Model:
+        """The same model with other parameters, sharing what is compiled."""
+        other = copy.copy(self)
+        other.params = jax.device_put(params, self.params_sharding)
+        other.hash, other.step = hash, step
+        return other
 
     @property
     def image_size(self) -> int:
@@ -105,6 +117,60 @@ class Model:
         """
         batches = ((pixels,) for pixels in self._pixels(images, batch_size))
         return self._in_batches(self._embed_image, batches, batch_size)
+
+    def heat_map(
+        self,
+        images: Sequence[ImageLike],
+        texts: Sequence[str],
+        style: Style | None = "query",
+        *,
+        batch_size: int = 64,
+    ) -> np.ndarray:
+        """How relevant each patch of an image is to the text at its side, float32 (N, G, G).
+
+        Rows first, over the central square of the picture. Of a one-tower model these are the
+        cosines of patch and text, of the others Grad-CAM: only values of one map compare.
+
+        Raises:
+            UserError: not as many texts as images.
+        """
+        if not texts:
+            vision = self.config.vision
+            side = vision.image_size // vision.patch_size
+            return np.zeros((0, side, side), np.float32)
+        pairs = self._pairs(images, texts, style, batch_size)
+        return self._in_batches(self._heat_map, pairs, batch_size)
+
+    def embed_pair(
+        self,
+        images: Sequence[ImageLike],
+        texts: Sequence[str],
+        style: Style | None = "query",
+        *,
+        batch_size: int = 64,
+    ) -> np.ndarray:
+        """Unit vectors (N, E), float32, of images each together with the text at its side.
+
+        OneR reads both in one pass (slides 3.3: image + text); of other models it is the mean of
+        the two vectors.
+
+        Raises:
+            UserError: not as many texts as images.
+        """
+        pairs = self._pairs(images, texts, style, batch_size)
+        return self._in_batches(self._embed_pair, pairs, batch_size)
+
+    def _pairs(
+        self, images: Sequence[ImageLike], texts: Sequence[str], style: Style | None, size: int
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Pixels and ids of a batch after the other."""
+        if len(images) != len(texts):
+            raise UserError(f"{len(images)} images, but {len(texts)} texts; give each its text")
+        ids = self.tokenizer.sequences(list(texts), self._style(style), self.text_length)
+        return (
+            (pixels, *rows)
+            for pixels, rows in zip(self._pixels(images, size), _parts(ids, size), strict=True)
+        )
 
     def caption(
         self,
@@ -254,6 +320,16 @@ def _encode_image(module: Any, pixels: Any) -> Any:
 def _encode_text(module: Any, ids: Any) -> Any:
     vectors = module.encode_text(ids)
     return vectors[0] if isinstance(vectors, tuple) else vectors
+
+
+def _encode_pair(module: Any, pixels: Any, ids: Any) -> Any:
+    if hasattr(module, "encode_pair"):
+        return module.encode_pair(pixels, ids)
+    return unit(_encode_image(module, pixels) + _encode_text(module, ids))
+
+
+def _heat_map(module: Any, pixels: Any, ids: Any) -> Any:
+    return module.heat_map(pixels, ids)
 
 
 def _array(image: ImageLike, size: int) -> np.ndarray:

@@ -13,19 +13,30 @@ from kmm_jax.models.clip.config import PRESETS as CLIP_PRESETS
 from kmm_jax.models.clip.config import CLIPConfig
 from kmm_jax.models.coca.config import PRESETS as COCA_PRESETS
 from kmm_jax.models.coca.config import CoCaConfig
+from kmm_jax.models.oner.config import PRESETS as ONER_PRESETS
+from kmm_jax.models.oner.config import OneRConfig
+from kmm_jax.models.slip.config import PRESETS as SLIP_PRESETS
+from kmm_jax.models.slip.config import SLIPConfig
 
 if TYPE_CHECKING:
     from flax import nnx
 
-ModelConfig = CLIPConfig | CoCaConfig
+ModelConfig = CLIPConfig | SLIPConfig | CoCaConfig | OneRConfig
 
 # Family -> (configuration, where its module is defined); modules are imported when one is built.
 _FAMILIES: dict[str, tuple[type, str]] = {
     "clip": (CLIPConfig, "kmm_jax.models.clip.modeling:CLIP"),
+    "slip": (SLIPConfig, "kmm_jax.models.slip.modeling:SLIP"),
     "coca": (CoCaConfig, "kmm_jax.models.coca.modeling:CoCa"),
+    "oner": (OneRConfig, "kmm_jax.models.oner.modeling:OneR"),
 }
 
-PRESETS: dict[str, Callable[..., ModelConfig]] = {**CLIP_PRESETS, **COCA_PRESETS}
+PRESETS: dict[str, Callable[..., ModelConfig]] = {
+    **CLIP_PRESETS,
+    **SLIP_PRESETS,
+    **COCA_PRESETS,
+    **ONER_PRESETS,
+}
 
 
 def preset(name: str, **changes: Any) -> ModelConfig:
@@ -69,6 +80,9 @@ def from_json(values: dict[str, Any]) -> ModelConfig:
 
 
 def _from_json(kind: Any, values: Any) -> Any:
+    nested = [one for one in typing.get_args(kind) if dataclasses.is_dataclass(one)]
+    if nested and values is not None:  # a field that may be None
+        kind = nested[0]
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         unknown = sorted(set(values) - set(hints))

@@ -11,32 +11,40 @@ from flax import nnx
 from kmm_jax.models import registry
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.flops import forward_flops_total
+from kmm_jax.models.oner.config import OneRConfig
 from kmm_jax.models.registry import ModelConfig
+from kmm_jax.models.slip.config import SLIPConfig
 
 
 def parameters(module: Any) -> int:
-    """Number of parameters of a module, real or abstract."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.as_pure(nnx.state(module))))
+    """Number of parameters of a module, real or abstract; running statistics are none."""
+    found = nnx.as_pure(nnx.state(module, nnx.Param))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(found))
 
 
 def summarise(config: ModelConfig) -> dict[str, Any]:
     """Parameters by part and forward FLOPs of one example; nothing is allocated.
 
     For CoCa ``image`` and ``text`` count as table 1 of its paper does: the encoder, and the decoder
-    with its embeddings, without poolers and projections; ``paper_total`` is their sum. ``total``
-    counts everything.
+    with its embeddings, without poolers and projections; ``paper_total`` is their sum. For OneR
+    they are what an image and a text go through, and ``paper_total`` counts what both share once.
+    ``total`` counts everything.
     """
     module: Any = nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
-    image, text = parameters(module.vision), parameters(module.text)
-    if not isinstance(config, CoCaConfig):  # CLIP's papers count each projection to its tower
-        image += parameters(module.image_projection)
-        text += parameters(module.text_projection)
+    towers = module.clip if isinstance(config, SLIPConfig) else module
+    image, text = parameters(towers.vision), parameters(towers.text)
+    shared = 0
+    if isinstance(config, OneRConfig):
+        shared = parameters(module) - image - text
+    elif not isinstance(config, CoCaConfig):  # CLIP's papers count each projection to its tower
+        image += parameters(towers.image_projection)
+        text += parameters(towers.text_projection)
     return {
         "family": registry.family(config),
         "image_size": config.vision.image_size,
-        "image": image,
-        "text": text,
-        "paper_total": image + text,
+        "image": image + shared,
+        "text": text + shared,
+        "paper_total": image + text + shared,
         "total": parameters(module),
         "flops": forward_flops_total(config),
     }

@@ -1,12 +1,13 @@
 """The Vision Transformer every image encoder here is made of (arXiv 2010.11929).
 
-B batch, N patches, P patch side, D width.
+B batch, N patches, S positions (N, and the class token's), P patch side, D width.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -122,35 +123,63 @@ class VisionTransformer(nnx.Module):
 
         ``image_BHWC`` is uint8, or float already scaled to [0, 1].
         """
-        pixels_BHWC = self._normalised(image_BHWC)
-        linear = self.config.stem == "linear"
-        x_BND = self.patch_embedding(
-            patchify(pixels_BHWC, self.config.patch_size) if linear else pixels_BHWC
+        return self.read(self.blocks(self.embed(image_BHWC)))
+
+    def embed(self, image_BHWC: Num[Array, "B H W 3"]) -> Float[Array, "B S D"]:
+        """What enters the first layer: the class token, where there is one, and the patches."""
+        config = self.config
+        pixels_BHWC = normalised(
+            image_BHWC, config.image_size, mean=config.mean, std=config.std, dtype=self.dtype
         )
-        if self.config.class_token:
+        linear = config.stem == "linear"
+        x_BND = self.patch_embedding(
+            patchify(pixels_BHWC, config.patch_size) if linear else pixels_BHWC
+        )
+        if config.class_token:
             class_B1D = jnp.broadcast_to(
                 self.class_embedding[...].astype(self.dtype), (x_BND.shape[0], 1, x_BND.shape[2])
             )
             x_BND = jnp.concatenate([class_B1D, x_BND], axis=1)
         x_BND += self.positions[...].astype(self.dtype)
-        if self.config.pre_norm:
+        if config.pre_norm:
             x_BND = self.pre_norm(x_BND)
-        x_BND = self.norm(self.blocks(x_BND))
-        if self.config.class_token:
-            return x_BND[:, 1:], x_BND[:, 0]
-        return x_BND, None
+        return x_BND
 
-    def _normalised(self, image_BHWC: Array) -> Array:
-        size = self.config.image_size
-        if image_BHWC.shape[1:] != (size, size, 3):
-            raise ValueError(
-                f"images of shape {image_BHWC.shape[1:]} given to a model of ({size}, {size}, 3)"
-            )
-        pixels = image_BHWC.astype(jnp.float32)
-        if image_BHWC.dtype == jnp.uint8:
-            pixels /= 255
-        mean, std = jnp.asarray(self.config.mean), jnp.asarray(self.config.std)
-        return ((pixels - mean) / std).astype(self.dtype)
+    def read(
+        self, x_BSD: Float[Array, "B S D"]
+    ) -> tuple[Float[Array, "B N D"], Float[Array, "B D"] | None]:
+        """Patch vectors and the class token's, normalised, from what leaves the last layer."""
+        x_BSD = self.norm(x_BSD)
+        if self.config.class_token:
+            return x_BSD[:, 1:], x_BSD[:, 0]
+        return x_BSD, None
+
+
+def normalised(
+    image_BHWC: Num[Array, "B H W 3"],
+    size: int,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: jnp.dtype,
+) -> Float[Array, "B H W 3"]:
+    """Pixels less their mean over their deviation, channel by channel.
+
+    Args:
+        image_BHWC: uint8, or float already scaled to [0, 1].
+        size: the side they must have.
+
+    Raises:
+        ValueError: they have another.
+    """
+    if image_BHWC.shape[1:] != (size, size, 3):
+        raise ValueError(
+            f"images of shape {image_BHWC.shape[1:]} given to a model of ({size}, {size}, 3)"
+        )
+    pixels = image_BHWC.astype(jnp.float32)
+    if image_BHWC.dtype == jnp.uint8:
+        pixels /= 255
+    return ((pixels - jnp.asarray(mean)) / jnp.asarray(std)).astype(dtype)
 
 
 def patchify(image_BHWC: Num[Array, "B H W C"], patch: int) -> Num[Array, "B N PPC"]:

@@ -28,7 +28,7 @@ from kmm_jax.training import sharding
 from kmm_jax.training.experiment import Experiment
 from kmm_jax.training.setup import Setup
 from kmm_jax.training.sharding import AXES, AnyMesh
-from kmm_jax.training.task import SplitTask
+from kmm_jax.training.task import SplitTask, with_teacher
 from kmm_jax.training.update import make_update
 
 # So many examples that their activations, and not gradients, make the peak.
@@ -71,7 +71,7 @@ def compile_step(experiment: Experiment, setup: Setup, mesh: Mesh) -> Compiled:
         mesh,
         setup.shardings,
         accumulate=experiment.accumulate,
-        ema=experiment.ema,
+        average=setup.average,
         seed=experiment.seed,
     )
     over = sharding.batch_sharding(mesh)
@@ -228,36 +228,41 @@ def _jaxpr(
     experiment: Experiment, setup: Setup, rows: int, transform: Callable[[Any], Any]
 ) -> core.Jaxpr:
     """Of so many examples' outputs, summed, or by ``jax.grad`` of their backward pass as well."""
-    task = experiment.task
 
-    def total(params: Any, batch: Any) -> jax.Array:
+    def total(params: Any, teacher: Any, batch: Any) -> jax.Array:
         module = nnx.merge(setup.graphdef, params)
         key = jax.random.key(0)
-        if isinstance(task, SplitTask):
-            outputs = task.per_example(module, batch, key)
+        bound = _taught(experiment, setup, teacher)
+        if isinstance(bound, SplitTask):
+            outputs = bound.per_example(module, batch, key)
         else:
-            outputs = task.loss(module, batch, key, _one_device())[0]
+            outputs = bound.loss(module, batch, key, _one_device())[0]
         leaves = jax.tree.leaves(outputs)
         return functools.reduce(jnp.add, [jnp.sum(leaf, dtype=jnp.float32) for leaf in leaves])
 
-    return jax.make_jaxpr(transform(total))(_shapes(setup), _structs(experiment, rows)).jaxpr
+    shapes = _shapes(setup)
+    return jax.make_jaxpr(transform(total))(shapes, shapes, _structs(experiment, rows)).jaxpr
 
 
 def _loss_gradient(experiment: Experiment, setup: Setup) -> core.Jaxpr:
-    task = experiment.task
     params = _shapes(setup)
     vectors, sums = jax.eval_shape(
-        lambda params, batch: task.per_example(
+        lambda params, batch: _taught(experiment, setup, params).per_example(
             nnx.merge(setup.graphdef, params), batch, jax.random.key(0)
         ),
         params,
         _structs(experiment, experiment.global_batch_size),
     )
 
-    def loss(vectors: Any, params: Any, sums: Any) -> jax.Array:
-        return task.over_batch(nnx.merge(setup.graphdef, params), vectors, sums, setup.mesh)[0]
+    def loss(vectors: Any, params: Any, teacher: Any, sums: Any) -> jax.Array:
+        bound = _taught(experiment, setup, teacher)
+        return bound.over_batch(nnx.merge(setup.graphdef, params), vectors, sums, setup.mesh)[0]
 
-    return jax.make_jaxpr(jax.grad(loss))(vectors, params, sums).jaxpr
+    return jax.make_jaxpr(jax.grad(loss))(vectors, params, params, sums).jaxpr
+
+
+def _taught(experiment: Experiment, setup: Setup, teacher: Any) -> Any:
+    return with_teacher(experiment.task, lambda: nnx.merge(setup.graphdef, teacher))
 
 
 def _shapes(setup: Setup) -> Any:

@@ -63,10 +63,15 @@ class CLIPTask:
         return self.over_batch(module, *self.per_example(module, batch, key), mesh)
 
     def functions(self) -> dict[str, Callable[[Any, Mapping[str, jax.Array]], Any]]:
-        """What evaluators call: unit vectors of a batch's images, and of its texts."""
+        """What evaluators call: unit vectors of a batch's images and of its texts, and heat-maps.
+
+        ``heat_map`` takes ``image`` and ``text`` side by side and returns how relevant each patch
+        of an image is to its text, (B, G, G).
+        """
         return {
             "encode_image": lambda module, batch: module.encode_image(batch["image"]),
             "encode_text": lambda module, batch: module.encode_text(batch["text"]),
+            "heat_map": lambda module, batch: module.heat_map(batch["image"], batch["text"]),
         }
 
     def flops_per_example(self) -> float:

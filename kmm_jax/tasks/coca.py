@@ -83,10 +83,11 @@ class CoCaTask:
         return self.over_batch(module, *self.per_example(module, batch, key), mesh)
 
     def functions(self) -> dict[str, Callable[[Any, Mapping[str, jax.Array]], Any]]:
-        """What evaluators call: unit vectors of a batch's images and of its texts, and captions.
+        """What evaluators call: a batch's image and text vectors, its captions and heat-maps.
 
         ``caption`` takes ``image`` and ``prompt``, ``[BOS] [STYLE]`` as int32 (P,), and returns
-        greedy ids (B, T) that begin with it.
+        greedy ids (B, T) that begin with it. ``heat_map`` takes ``image`` and ``text`` side by side
+        and returns how relevant each patch of an image is to its text, (B, G, G).
         """
 
         def caption(module: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
@@ -100,6 +101,7 @@ class CoCaTask:
             "caption": caption,
             "encode_image": lambda module, batch: module.encode_image(batch["image"])[0],
             "encode_text": lambda module, batch: module.encode_text(batch["text"])[0],
+            "heat_map": lambda module, batch: module.heat_map(batch["image"], batch["text"]),
         }
 
     def flops_per_example(self) -> float:

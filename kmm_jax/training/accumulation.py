@@ -15,14 +15,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kmm_jax.models import placement
 from kmm_jax.training.sharding import BATCH_AXES
-from kmm_jax.training.task import SplitTask, Task
+from kmm_jax.training.task import SplitTask, Task, with_teacher
 
 Batch = Mapping[str, jax.Array]
-Gradients = Callable[[Any, Batch, jax.Array], tuple[jax.Array, dict[str, jax.Array], Any]]
+Gradients = Callable[[Any, Any, Batch, jax.Array], tuple[jax.Array, dict[str, Any], Any]]
 
 
 def gradients(task: Task, graphdef: nnx.GraphDef[Any], mesh: Mesh, *, parts: int) -> Gradients:
-    """``(params, batch, key) -> (loss, metrics, gradients)``, the batch computed in ``parts``."""
+    """``(params, teacher, batch, key) -> (loss, metrics, gradients)``, computed in ``parts``.
+
+    ``teacher`` are the parameters of the average; only a ``TaughtTask`` looks at them.
+    """
     if parts == 1:
         return _whole(task, graphdef, mesh)
     if isinstance(task, SplitTask):
@@ -31,16 +34,25 @@ def gradients(task: Task, graphdef: nnx.GraphDef[Any], mesh: Mesh, *, parts: int
 
 
 def _whole(task: Task, graphdef: nnx.GraphDef[Any], mesh: Mesh) -> Gradients:
-    def loss_of(params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+    def loss_of(
+        params: Any, teacher: Any, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, Any]]:
         with placement.over(mesh, task.sharding_rules):
             module = nnx.merge(graphdef, placement.gathered(params))
-            return task.loss(module, batch, key, mesh)
+            return _bound(task, graphdef, teacher).loss(module, batch, key, mesh)
 
-    def gradients_of(params: Any, batch: Batch, key: jax.Array) -> Any:
-        (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(params, batch, key)
+    def gradients_of(params: Any, teacher: Any, batch: Batch, key: jax.Array) -> Any:
+        (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(
+            params, teacher, batch, key
+        )
         return loss, metrics, grads
 
     return gradients_of
+
+
+def _bound(task: Any, graphdef: nnx.GraphDef[Any], teacher: Any) -> Any:
+    """The task with the module of its teacher's parameters; within ``placement.over``."""
+    return with_teacher(task, lambda: nnx.merge(graphdef, placement.gathered(teacher)))
 
 
 def _two_passes(task: SplitTask, graphdef: nnx.GraphDef[Any], mesh: Mesh, parts: int) -> Gradients:
@@ -51,33 +63,37 @@ def _two_passes(task: SplitTask, graphdef: nnx.GraphDef[Any], mesh: Mesh, parts:
     gradient of its vectors back to the parameters.
     """
 
-    def per_example(params: Any, part: Any, key: jax.Array) -> tuple[Any, Any]:
+    def per_example(params: Any, teacher: Any, part: Any, key: jax.Array) -> tuple[Any, Any]:
         number, rows = part
         with placement.over(mesh, task.sharding_rules):
             module = nnx.merge(graphdef, placement.gathered(params))
-            return task.per_example(module, rows, jax.random.fold_in(key, number))
+            bound = _bound(task, graphdef, teacher)
+            return bound.per_example(module, rows, jax.random.fold_in(key, number))
 
-    def over_batch(params: Any, vectors_Pn: Any, sums: Any) -> tuple[jax.Array, dict[str, Any]]:
+    def over_batch(
+        params: Any, vectors_Pn: Any, sums: Any, teacher: Any
+    ) -> tuple[jax.Array, dict[str, Any]]:
         vectors_N = jax.tree.map(lambda x: _join(x, mesh), vectors_Pn)
-        return task.over_batch(nnx.merge(graphdef, params), vectors_N, sums, mesh)
+        bound = _bound(task, graphdef, teacher)
+        return bound.over_batch(nnx.merge(graphdef, params), vectors_N, sums, mesh)
 
-    def gradients_of(params: Any, batch: Batch, key: jax.Array) -> Any:
+    def gradients_of(params: Any, teacher: Any, batch: Batch, key: jax.Array) -> Any:
         rows_Pn = jnp.arange(parts), jax.tree.map(lambda x: _split(x, parts, mesh), dict(batch))
 
         def first(sums: Any, part: Any) -> tuple[Any, Any]:
-            vectors_n, more = per_example(params, part, key)
+            vectors_n, more = per_example(params, teacher, part, key)
             return jax.tree.map(jnp.add, sums, more), vectors_n
 
         one_part = jax.tree.map(lambda x: x[0], rows_Pn)
-        shapes = jax.eval_shape(per_example, params, one_part, key)[1]
+        shapes = jax.eval_shape(per_example, params, teacher, one_part, key)[1]
         sums, vectors_Pn = jax.lax.scan(first, _zeros(shapes), rows_Pn)
         (loss, metrics), (direct, vector_gradients_Pn, sum_gradients) = jax.value_and_grad(
             over_batch, argnums=(0, 1, 2), has_aux=True
-        )(params, vectors_Pn, sums)
+        )(params, vectors_Pn, sums, teacher)
 
         def second(grads: Any, inputs: Any) -> tuple[Any, None]:
             part, vector_gradients_n = inputs
-            _, back = jax.vjp(lambda params: per_example(params, part, key), params)
+            _, back = jax.vjp(lambda params: per_example(params, teacher, part, key), params)
             return jax.tree.map(jnp.add, grads, back((vector_gradients_n, sum_gradients))[0]), None
 
         grads, _ = jax.lax.scan(second, direct, (rows_Pn, vector_gradients_Pn))
@@ -89,15 +105,15 @@ def _two_passes(task: SplitTask, graphdef: nnx.GraphDef[Any], mesh: Mesh, parts:
 def _mean_of_parts(gradients_of: Gradients, mesh: Mesh, parts: int) -> Gradients:
     """Means of loss, metrics and gradients over the parts."""
 
-    def of_parts(params: Any, batch: Batch, key: jax.Array) -> Any:
+    def of_parts(params: Any, teacher: Any, batch: Batch, key: jax.Array) -> Any:
         def add(sums: Any, part: Any) -> tuple[Any, None]:
             number, rows = part
-            more = gradients_of(params, rows, jax.random.fold_in(key, number))
+            more = gradients_of(params, teacher, rows, jax.random.fold_in(key, number))
             return jax.tree.map(jnp.add, sums, more), None
 
         rows_Pn = jax.tree.map(lambda x: _split(x, parts, mesh), dict(batch))
         first = jax.tree.map(lambda x: x[0], rows_Pn)
-        zeros = _zeros(jax.eval_shape(gradients_of, params, first, key))
+        zeros = _zeros(jax.eval_shape(gradients_of, params, teacher, first, key))
         sums, _ = jax.lax.scan(add, zeros, (jnp.arange(parts), rows_Pn))
         return jax.tree.map(lambda x: x / parts, sums)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import kmm_jax
 from kmm_jax.errors import ConfigError, UserError, nearest
@@ -17,17 +17,35 @@ from kmm_jax.training.experiment import Experiment
 T = TypeVar("T")
 
 
+@runtime_checkable
+class _HasRows(Protocol):
+    """A table of experiments (``kmm_jax.tables``)."""
+
+    rows: Mapping[str, Experiment]
+    ablations: Mapping[str, Experiment]
+
+
 def load_experiment(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Run the config file's ``experiment()`` and apply dotted overrides to what it returns.
 
     Args:
         name: a path (``configs/coca/shop.py``), or a name (``coca/shop``) looked for in
-            ``./configs`` and then among the configs that come with the package.
+            ``./configs`` and then among the configs that come with the package. After a colon, a
+            row of the table that the file's ``table()`` returns (``oner/shop:itc``).
 
     Raises:
         ConfigError: no such file, a mistake in it (with its line), or a wrong override.
     """
-    return load_config(name, overrides, function="experiment", kind=Experiment)
+    file, colon, row = str(name).rpartition(":")
+    if not colon:
+        return load_config(name, overrides, function="experiment", kind=Experiment)
+    table: Any = load_config(file, function="table", kind=object)
+    if not isinstance(table, _HasRows):
+        raise ConfigError(f"{file}: table() returned {type(table).__name__}, which has no rows")
+    rows = {**table.rows, **table.ablations}
+    if row not in rows:
+        raise ConfigError(f"{file} has no row {row!r}{nearest(row, rows)}")
+    return dotted.apply(rows[row], overrides)
 
 
 def load_config(

@@ -35,6 +35,7 @@ def to_json(config: Any, path: str = "") -> Any:
         fields = {
             field.name: to_json(getattr(config, field.name), _join(path, field.name))
             for field in dataclasses.fields(config)
+            if field.init  # the others are no configuration
         }
         return {_TYPE: f"{kind.__module__}:{kind.__qualname__}", **fields}
     if config is None or isinstance(config, bool | int | float | str):

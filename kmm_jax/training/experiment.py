@@ -11,6 +11,7 @@ from kmm_jax.training import duration
 from kmm_jax.training.checkpoint_config import CheckpointConfig
 from kmm_jax.training.optimizer import Adafactor, AdamW
 from kmm_jax.training.sharding import MeshConfig
+from kmm_jax.training.teacher import Teacher
 from kmm_jax.training.trackers import MLflow, WandB
 
 
@@ -29,6 +30,8 @@ class Experiment:
             is that of the whole batch: a contrastive loss sees every negative (its forward pass
             then runs twice, see ``training.accumulation``).
         ema: decay of the averaged parameters (0.9999, say), which are then those evaluated.
+        teacher: the average a task learns from (``training.task.TaughtTask``), instead of ``ema``;
+            what is evaluated and used is the student, unless the average is asked for.
         seed: of the parameters and of the tasks' random numbers; the data has its own.
         evaluators: objects with ``name``, ``every`` (a duration) and
             ``run(functions, params) -> Iterator[(name, value)]``.
@@ -49,6 +52,7 @@ class Experiment:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     accumulate: int = 1
     ema: float | None = None
+    teacher: Teacher | None = None
     seed: int = 0
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     evaluators: tuple[Any, ...] = ()
@@ -68,6 +72,10 @@ class Experiment:
             )
         if self.ema is not None and not 0 < self.ema < 1:
             raise ConfigError(f"ema must lie between 0 and 1 (or be none), got {self.ema}")
+        if self.ema is not None and self.teacher is not None:
+            raise ConfigError(
+                f"ema {self.ema} beside a teacher, which is an average already; set ema=none"
+            )
         if duration.parse(self.duration).unit == "percent":
             raise ConfigError(
                 f"duration {self.duration!r}: the whole run is given in steps, epochs or examples"
@@ -82,3 +90,8 @@ class Experiment:
             raise ConfigError(
                 f"the same tracker is given twice: {', '.join(map(str, self.trackers))}"
             )
+
+    @property
+    def averaged(self) -> bool:
+        """Whether the state keeps an average of the parameters."""
+        return self.ema is not None or self.teacher is not None

@@ -225,7 +225,7 @@ class _Run:
             self.mesh,
             setup.shardings,
             accumulate=experiment.accumulate,
-            ema=experiment.ema,
+            average=setup.average,
             seed=experiment.seed,
         )
         try:
@@ -266,7 +266,7 @@ class _Run:
 
     def _evaluate(self, step: int, state: TrainState) -> bool:
         """Run the evaluators due and not yet done at this step; True if a signal cut them short."""
-        params = state.params if state.ema is None else state.ema
+        params = state.params if self.experiment.ema is None else state.ema
         for evaluator in self.experiment.evaluators:
             due = step % self.evaluate_every[evaluator.name] == 0 or step == self.setup.total_steps
             if not due or self._evaluated(step, evaluator.name):

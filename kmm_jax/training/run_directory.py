@@ -43,7 +43,7 @@ def check(experiment: Experiment, where: RunPlace) -> Path | None:
         )
     started = bool(saved_steps(root))
     if started:
-        before = _with_defaults(read_config(run_dir)["experiment"])
+        before = with_defaults(read_config(run_dir)["experiment"])
         _check_same(dump.to_json(experiment), before, root)
     if experiment.tokenizer is None:
         return None
@@ -103,7 +103,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     return config
 
 
-def _with_defaults(experiment: Any) -> Any:
+def with_defaults(experiment: Any) -> Any:
     """A written experiment with the fields that have come since, at their defaults."""
     try:
         return dump.to_json(dump.from_json(experiment))

@@ -12,13 +12,13 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from kmm_jax.errors import ConfigError
-from kmm_jax.training import duration, optimizer, sharding
+from kmm_jax.training import duration, optimizer, sharding, teacher
 from kmm_jax.training.duration import Scale
 from kmm_jax.training.evaluators import CheckedEvaluator
 from kmm_jax.training.experiment import Experiment
 from kmm_jax.training.sharding import AnyMesh
 from kmm_jax.training.state import TrainState, create, graph_of
-from kmm_jax.training.task import CheckedTask
+from kmm_jax.training.task import CheckedTask, TaughtTask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class Setup:
 
     Attributes:
         scale: turns durations into steps; ``total_steps`` is the run's length.
+        average: decay of the averaged parameters, where there are any.
         abstract: the state as shapes, with their shardings.
         shardings: those shardings alone.
     """
@@ -37,6 +38,7 @@ class Setup:
     graphdef: nnx.GraphDef[Any]
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
+    average: optax.Schedule | None
     abstract: TrainState
     shardings: TrainState
 
@@ -82,6 +84,12 @@ def prepare(
         DataError: an evaluator's data are not there, or not what it needs.
     """
     task = experiment.task
+    if isinstance(task, TaughtTask) != (experiment.teacher is not None):
+        raise ConfigError(
+            f"{type(task).__name__} learns from a teacher: set teacher (kmm_jax.training.teacher)"
+            if experiment.teacher is None
+            else f"{type(task).__name__} learns from no teacher: set teacher=none"
+        )
     if isinstance(task, CheckedTask):
         task.check(data=experiment.data, vocabulary=vocabulary)
     for evaluator in experiment.evaluators:
@@ -102,7 +110,7 @@ def prepare(
         raise ConfigError(f"task.model cannot be built: {error}") from error
     transformation = optimizer.build(experiment.optimizer, scale)
     abstract = jax.eval_shape(
-        lambda: create(task, transformation, experiment.seed, averaged=experiment.ema is not None)
+        lambda: create(task, transformation, experiment.seed, averaged=experiment.averaged)
     )
     return Setup(
         scale=scale,
@@ -110,6 +118,7 @@ def prepare(
         graphdef=graphdef,
         optimizer=transformation,
         learning_rate=optimizer.learning_rate(experiment.optimizer, scale),
+        average=teacher.decay(experiment.ema, experiment.teacher, total),
         **_placed(experiment, abstract, transformation, mesh),
     )
 
@@ -185,7 +194,7 @@ def fresh_state(experiment: Experiment, setup: Setup) -> TrainState:
             experiment.task,
             setup.optimizer,
             experiment.seed,
-            averaged=experiment.ema is not None,
+            averaged=experiment.averaged,
         )
 
     # On a CPU most of the time is LLVM polishing code that runs once.

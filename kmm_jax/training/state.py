@@ -20,9 +20,12 @@ class TrainState:
 
     Attributes:
         step: () int32, the number of updates made.
-        params: nested dicts of float32 arrays, as ``nnx.merge`` takes them.
+        params: nested dicts of float32 arrays, as ``nnx.merge`` takes them. Running statistics of
+            batch norms are among them: no gradient reaches them, and the task gives their new
+            values (``training.task.STATISTICS``).
         opt_state: the optax state.
-        ema: exponential moving average of ``params``, or None.
+        ema: exponential moving average of ``params``, or None. A teacher's running statistics are
+            its own.
     """
 
     step: Any
@@ -35,16 +38,16 @@ def graph_of(task: Task) -> nnx.GraphDef[Any]:
     """The task's module without its arrays; nothing is computed.
 
     Raises:
-        ConfigError: the module holds variables that are no parameters.
+        ConfigError: the module holds variables that are neither parameters nor running statistics.
     """
     module = nnx.eval_shape(lambda: task.init(jax.random.key(0)))
     rest: Any
-    graphdef, _, rest = nnx.split(module, nnx.Param, ...)  # type: ignore[misc]
+    graphdef, _, rest = nnx.split(module, (nnx.Param, nnx.BatchStat), ...)  # type: ignore[misc]
     if leaves := jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(rest)):
         path = jax.tree_util.keystr(leaves[0][0], simple=True, separator="/")
         raise ConfigError(
-            f"{type(module).__name__} holds the variable {path}, which is no nnx.Param; "
-            "the training state carries parameters only (pass dropout keys to the call)"
+            f"{type(module).__name__} holds the variable {path}, which is no nnx.Param and no "
+            "nnx.BatchStat; the training state carries no others (pass dropout keys to the call)"
         )
     return graphdef
 

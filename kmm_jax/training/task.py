@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import jax
@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh, PartitionSpec
 
     from kmm_jax.data.config import DataConfig
+
+
+STATISTICS = "statistics"
+"""Among a loss's scalars, the new values of running statistics: ``Statistics``."""
+
+
+class Statistics(NamedTuple):
+    """New values of running statistics, nested as the parameters they are among; or None."""
+
+    student: Any
+    teacher: Any = None
 
 
 @runtime_checkable
@@ -23,13 +34,16 @@ class Task(Protocol):
         ...
 
     def init(self, key: jax.Array) -> nnx.Module:
-        """The module with fresh float32 parameters; all its variables are ``nnx.Param``."""
+        """The module with fresh float32 variables, each ``nnx.Param`` or ``nnx.BatchStat``."""
         ...
 
     def loss(
         self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array, mesh: Mesh
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss of a batch, a scalar, and scalars to log; ``key`` differs in every step."""
+        """The loss of a batch, a scalar, and scalars to log; ``key`` differs in every step.
+
+        A task whose module has running statistics adds their new values under ``STATISTICS``.
+        """
         ...
 
     def functions(self) -> dict[str, Callable[[Any, Mapping[str, jax.Array]], Any]]:
@@ -70,3 +84,17 @@ class SplitTask(Task, Protocol):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss and the scalars to log, from the whole batch's arrays and sums."""
         ...
+
+
+@runtime_checkable
+class TaughtTask(Protocol):
+    """A task that learns from a teacher, the average of its own parameters."""
+
+    def taught_by(self, teacher: Any) -> Task:
+        """The same task with this module for its teacher, through which no gradient goes."""
+        ...
+
+
+def with_teacher(task: Task, teacher: Callable[[], Any]) -> Task:
+    """The task bound to its teacher, if it is one that learns from one."""
+    return task.taught_by(teacher()) if isinstance(task, TaughtTask) else task

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from kmm_jax.training.accumulation import gradients
 from kmm_jax.training.sharding import batch_sharding
 from kmm_jax.training.state import TrainState
-from kmm_jax.training.task import Task
+from kmm_jax.training.task import STATISTICS, Statistics, Task
 
 Batch = Mapping[str, jax.Array]
 
@@ -44,25 +44,31 @@ def make_update(
     shardings: TrainState,
     *,
     accumulate: int = 1,
-    ema: float | None = None,
+    average: optax.Schedule | None = None,
     seed: int = 0,
 ) -> Any:
     """The jitted ``(state, batch) -> (state, metrics)``; the state given is used up (donated).
 
     The metrics are those of the task, ``loss``, ``gradient_norm`` (before clipping) and
     ``learning_rate``.
+
+    Args:
+        average: decay of the averaged parameters after so many updates; None where there are none.
     """
     gradients_of = gradients(task, graphdef, mesh, parts=accumulate)
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         # Key 0 of the seed made the parameters.
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), state.step)
-        loss, metrics, grads = gradients_of(state.params, batch, key)
+        loss, metrics, grads = gradients_of(state.params, state.ema, batch, key)
+        moved = metrics.pop(STATISTICS, Statistics(None))
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, changes)
+        params = _overlaid(optax.apply_updates(state.params, changes), moved.student)
         averaged = None
-        if ema is not None:
-            averaged = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, state.ema, params)
+        if average is not None:
+            kept = average(state.step + 1)
+            averaged = jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, state.ema, params)
+            averaged = _overlaid(averaged, moved.teacher)
         metrics = {
             **metrics,
             "loss": loss,
@@ -81,6 +87,15 @@ def make_update(
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicated),
     )
+
+
+def _overlaid(params: Any, new: Any) -> Any:
+    """Nested parameters with those values of ``new`` that there are in place of theirs."""
+    if new is None:
+        return params
+    if not isinstance(params, dict):
+        return new
+    return {name: _overlaid(value, new.get(name)) for name, value in params.items()}
 
 
 def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

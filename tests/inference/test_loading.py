@@ -104,7 +104,7 @@ def test_a_plain_run_is_loaded_as_one(run_dir):
         (
             lambda e: e["task"].update(model={"width": 3}),
             ConfigError,
-            r"no model configuration \(CLIPConfig, CoCaConfig\)",
+            r"no model configuration \(CLIPConfig, SLIPConfig, CoCaConfig",
         ),
     ],
 )

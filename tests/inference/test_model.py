@@ -5,12 +5,14 @@ import io
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 import kmm_jax
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.inference.model import Model
 from kmm_jax.interop import native
+from kmm_jax.models import registry
 from tests.inference.conftest import TEXTS
 
 
@@ -62,6 +64,28 @@ def test_decomposed_and_composed_hangul_have_the_same_vector(model):
     composed = model.embed_text(["빨간 셔츠"])
     decomposed = model.embed_text([unicodedata.normalize("NFD", "빨간 셔츠")])
     np.testing.assert_array_equal(composed, decomposed)
+
+
+def test_heat_maps_are_the_modules_and_do_not_depend_on_the_batch_size(model, exported):
+    images, texts = pictures(5, side=16), [*TEXTS]
+    found = model.heat_map(images, texts, "prompt")
+    assert (found.shape, found.dtype) == ((5, 2, 2), np.float32)
+    np.testing.assert_allclose(
+        model.heat_map(images, texts, "prompt", batch_size=2), found, atol=0.02 * found.max()
+    )
+    module = nnx.merge(
+        nnx.graphdef(nnx.eval_shape(lambda: registry.build(exported.config, rngs=nnx.Rngs(0)))),
+        exported.params,
+    )
+    ids = exported.tokenizer.sequences(texts, "prompt", exported.config.text.length)
+    expected = jax.jit(module.heat_map)(np.stack(images), ids)
+    np.testing.assert_allclose(found, expected, atol=0.02 * found.max())
+
+
+def test_heat_maps_need_a_text_for_each_image(model):
+    with pytest.raises(UserError, match="2 images, but 5 texts"):
+        model.heat_map(pictures(2), TEXTS)
+    assert model.heat_map([], []).shape == (0, 2, 2)
 
 
 @pytest.mark.parametrize("method", ["greedy", "beam", "nucleus"])

@@ -23,7 +23,7 @@ def one_layer_a_stack(config):
     )
 
 
-@pytest.mark.parametrize("name", ["coca-tiny", "clip-tiny"])
+@pytest.mark.parametrize("name", ["coca-tiny", "clip-tiny", "slip-tiny"])
 def test_counted_flops_are_close_to_xlas(name):
     config = one_layer_a_stack(registry.preset(name, vocabulary=2000))
     graphdef, state = nnx.split(nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0))))
@@ -32,7 +32,11 @@ def test_counted_flops_are_close_to_xlas(name):
         model = nnx.merge(graphdef, parameters)
         if name == "coca-tiny":
             return model(image, ids)
-        return model.encode_image(image), model.encode_text(ids)
+        vectors = model.encode_image(image), model.encode_text(ids)
+        if name == "clip-tiny":
+            return vectors
+        features = model.view_features(jnp.stack([image, 255 - image], axis=1))
+        return vectors, [model.view_head(features[:, view]) for view in range(2)]
 
     image = jax.ShapeDtypeStruct((4, 64, 64, 3), jnp.uint8)
     ids = jax.ShapeDtypeStruct((4, 32), jnp.int32)

@@ -44,7 +44,7 @@ def compute(task, *, parts, mesh):
     module = task.init(jax.random.key(0))
     params = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
     found = gradients(task, graph_of(task), make_mesh(mesh), parts=parts)
-    return jax.jit(found)(params, batch(), jax.random.key(1))
+    return jax.jit(found)(params, None, batch(), jax.random.key(1))
 
 
 @pytest.fixture(scope="module", params=[coca, clip], ids=["coca", "clip"])

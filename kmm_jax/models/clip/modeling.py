@@ -1,6 +1,6 @@
 """CLIP: an image tower and a text tower with one contrastive space (arXiv 2103.00020).
 
-B batch, T text positions, D width, E embedding.
+B batch, T text positions, D width, E embedding, G patches along a side.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Num
 
 from kmm_jax.models.clip.config import CLIPConfig, TextTowerConfig
+from kmm_jax.models.grad_cam import grad_cam
 from kmm_jax.models.text import TokenEmbedding, unit
 from kmm_jax.models.transformer import Layer, Stack
 from kmm_jax.models.vision import VisionTransformer
@@ -88,3 +89,15 @@ class CLIP(nnx.Module):
     def encode_text(self, ids_BT: Int[Array, "B T"]) -> Float[Array, "B E"]:
         """Unit vectors of texts."""
         return unit(self.text_projection(self.text(ids_BT)))
+
+    def heat_map(
+        self, image_BHWC: Num[Array, "B H W 3"], ids_BT: Int[Array, "B T"]
+    ) -> Float[Array, "B G G"]:
+        """What each patch adds to the cosine of its image and its text, by Grad-CAM; 0 or more."""
+        text_BE = self.encode_text(ids_BT)
+
+        def cosine(patches_BND: Array, class_BD: Array | None) -> Array:
+            assert class_BD is not None  # __init__ saw to the class token
+            return jnp.einsum("BE,BE->B", unit(self.image_projection(class_BD)), text_BE)
+
+        return grad_cam(self.vision, image_BHWC, cosine)

@@ -1,6 +1,7 @@
 """CoCa: Contrastive Captioners are Image-Text Foundation Models (arXiv 2205.01917).
 
-B batch, N patches, Q queries, T text positions, D width, E embedding, V vocabulary, L layers.
+B batch, N patches, G patches along a side, Q queries, T text positions, D width, E embedding,
+V vocabulary, L layers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from kmm_jax.models.attention import Attention
 from kmm_jax.models.coca.config import CoCaConfig
+from kmm_jax.models.grad_cam import grad_cam
 from kmm_jax.models.text import TokenEmbedding, unit
 from kmm_jax.models.transformer import Layer, Stack
 from kmm_jax.models.vision import VisionTransformer
@@ -174,13 +176,31 @@ class CoCa(nnx.Module):
         """Unit vectors of images, and the vectors a caption attends to."""
         patches_BND, class_BD = self.vision(image_BHWC)
         image_BQD = self.generative_pooler(patches_BND)
+        return self._contrastive(patches_BND, class_BD, image_BQD), image_BQD
+
+    def _contrastive(
+        self, patches_BND: Array, class_BD: Array | None, image_BQD: Array
+    ) -> Float[Array, "B E"]:
         if class_BD is not None:
             pooled_BD = class_BD
         elif self.config.pooling == "cascade":
             pooled_BD = self.contrastive_pooler(image_BQD)[:, 0]
         else:
             pooled_BD = self.contrastive_pooler(patches_BND)[:, 0]
-        return unit(self.image_projection(pooled_BD)), image_BQD
+        return unit(self.image_projection(pooled_BD))
+
+    def heat_map(
+        self, image_BHWC: Num[Array, "B H W 3"], ids_BT: Int[Array, "B T"]
+    ) -> Float[Array, "B G G"]:
+        """What each patch adds to the cosine of its image and its text, by Grad-CAM; 0 or more."""
+        text_BE, _ = self.encode_text(ids_BT)
+
+        def cosine(patches_BND: Array, class_BD: Array | None) -> Array:
+            image_BQD = self.generative_pooler(patches_BND)
+            image_BE = self._contrastive(patches_BND, class_BD, image_BQD)
+            return jnp.einsum("BE,BE->B", image_BE, text_BE)
+
+        return grad_cam(self.vision, image_BHWC, cosine)
 
     def encode_text(
         self, ids_BT: Int[Array, "B T"]

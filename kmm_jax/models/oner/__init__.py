@@ -1,0 +1,1 @@
+"""OneR: one tower and one head for images, texts and both together."""
