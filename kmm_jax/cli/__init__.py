@@ -23,6 +23,9 @@ _GROUPS = (
     "tokenizer",
     "classnames",
     "evaluate",
+    "map",
+    "heatmap",
+    "table",
     "retrieve",
     "quickstart",
 )

@@ -79,6 +79,11 @@ def add(commands: Any) -> None:
     search.add_argument(
         "--text-weight", type=float, default=0.5, metavar="W", help="with --image: 0 to 1"
     )
+    search.add_argument(
+        "--together",
+        action="store_true",
+        help="with --image and TEXT: read both in one pass, as OneR can, instead of adding vectors",
+    )
     search.add_argument("--model", metavar="MODEL", help="if it is not where it was")
     search.add_argument("--source", metavar="SOURCE", help="of the pictures, if it has moved")
     search.add_argument("--style", choices=_STYLES, default="query")
@@ -181,6 +186,8 @@ def _search(arguments: argparse.Namespace) -> int:
 
     if not arguments.text and arguments.image is None:
         raise UserError('nothing to search for: give a text such as "빨간 체크 셔츠", or --image')
+    if arguments.together and not (arguments.text and arguments.image):
+        raise UserError("--together needs a text and --image")
     if arguments.sheet and arguments.sheet.suffix.lower() not in _SHEETS:
         raise UserError(f"--sheet {arguments.sheet} must end in {' or '.join(_SHEETS)}")
     query_image = _open_picture(arguments.image) if arguments.image else None
@@ -188,11 +195,15 @@ def _search(arguments: argparse.Namespace) -> int:
     lookup = _lookup(index, arguments.source)
     model = load(_model_path(index, arguments.model))
     index.check_model(model.hash)
-    query = compose(
-        model.embed_text([arguments.text], arguments.style)[0] if arguments.text else None,
-        model.embed_image([query_image])[0] if query_image is not None else None,
-        arguments.text_weight,
-    )
+    if arguments.together:
+        assert query_image is not None
+        query = model.embed_pair([query_image], [arguments.text], arguments.style)[0]
+    else:
+        query = compose(
+            model.embed_text([arguments.text], arguments.style)[0] if arguments.text else None,
+            model.embed_image([query_image])[0] if query_image is not None else None,
+            arguments.text_weight,
+        )
     found = index.search(query, arguments.k)
     ids, scores = found.ids[0], found.scores[0].tolist()
     hits = hits_with_rows(lookup, ids, found.rows[0].tolist(), scores)

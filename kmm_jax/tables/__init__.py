@@ -1,0 +1,1 @@
+"""Tables of experiments: rows trained alike, measured alike, each run only once."""

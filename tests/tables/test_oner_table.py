@@ -1,0 +1,226 @@
+"""The smallest rung of OneR's table: every row trained for two steps, measured and written."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kmm_jax
+from kmm_jax import cli
+from kmm_jax.data.shop import write_shop
+from kmm_jax.errors import ConfigError
+from kmm_jax.tables import page
+from kmm_jax.tables import run as runs
+from kmm_jax.tables.config import Table
+from kmm_jax.tables.measure import Output, models
+from kmm_jax.tables.run import cells, relocated, run
+from kmm_jax.tasks.oner_rows import ABLATIONS, TITLES
+from kmm_jax.text.tokenizer import Tokenizer
+from kmm_jax.training import overrides
+from kmm_jax.training.config_file import load_config, load_experiment
+
+_TINY = (
+    "duration=2 steps",
+    "global_batch_size=8",
+    "optimizer.warmup=1 steps",
+    "checkpoint.every=1 steps",
+    "data.image_size=16",
+    "data.threads=1",
+)
+# Of one tower; two towers have both under other names.
+_ONE = ("task.model.vision.image_size=16", "task.model.tower.depth=1", "task.model.tower.width=32",
+        "task.model.tower.hidden=32", "task.model.head.hidden=16",
+        "task.model.head.embedding=16")  # fmt: skip
+_TWO = ("task.model.vision.image_size=16", "task.model.vision.width=32",
+        "task.model.vision.depth=1", "task.model.vision.hidden=32",
+        "task.model.text.depth=1", "task.model.text.width=32",
+        "task.model.text.hidden=32", "task.model.embedding=16")  # fmt: skip
+
+
+def tiny(experiment):
+    model = experiment.task.model
+    changed = overrides.apply(experiment, [*_TINY, *(_ONE if hasattr(model, "tower") else _TWO)])
+    if hasattr(changed.task.model, "head") and not hasattr(model, "tower"):
+        changed = overrides.apply(changed, ["task.model.head.hidden=16"])
+    evaluators = tuple(
+        dataclasses.replace(one, data=dataclasses.replace(one.data, image_size=16, limit=16))
+        for one in changed.evaluators
+    )
+    return dataclasses.replace(changed, evaluators=evaluators)
+
+
+@pytest.fixture(scope="session")
+def tiny_table(tmp_path_factory):
+    """The shop's table over 64 pictures, measured on 32."""
+    folder = tmp_path_factory.mktemp("shop")
+    write_shop(folder, train=64, test=32, seed=0, image_size=32)
+    Tokenizer.train(["빨간 체크 셔츠", "파란 줄무늬 원피스 사진"], vocab_size=300).save(
+        folder / "tokenizer"
+    )
+    table = load_config("oner/shop", function="table", kind=Table)
+    measures = dataclasses.replace(
+        table.measures, probe=dataclasses.replace(table.measures.probe, train_limit=48)
+    )
+    return relocated(
+        dataclasses.replace(table, data=None, measures=measures), table.folder, str(folder)
+    )
+
+
+@pytest.fixture(scope="session")
+def measured(tiny_table, tmp_path_factory):
+    """Every row of the table at one seed."""
+    output = tmp_path_factory.mktemp("table")
+    wanted = cells(tiny_table, seeds=(3,), change=tiny)
+    return output, wanted, run(tiny_table, wanted, output, tell=lambda _: None)
+
+
+def test_every_row_is_trained_alike_and_measured_by_each_of_its_outputs(measured):
+    _, _, found = measured
+    assert [cell["row"] for cell in found] == list(TITLES)
+    assert {cell["examples"] for cell in found} == {16}
+    for cell in found:
+        names = list(cell["outputs"])
+        two_towers = cell["row"] in ("clip", "slip")
+        assert names == (
+            ["model"]
+            if two_towers
+            else ["student projector", "student predictor", "teacher projector"]
+        )
+        used = page.deployed(cell)
+        for task in ("zero_shot/type", "retrieval", "modality_gap", "linear_probe", "localisation"):
+            assert task in used, (cell["row"], task)
+        assert [point["step"] for point in cell["curve"]] == [1, 2]
+        assert {"distance", "pair_cosine", "image_to_text/r5"} <= cell["curve"][0].keys()
+
+
+def test_what_is_measured_is_not_run_again(tiny_table, measured, monkeypatch):
+    output, wanted, found = measured
+    monkeypatch.setattr(runs, "_run_cell", lambda *_: pytest.fail("ran again"))
+    assert run(tiny_table, wanted, output, tell=lambda _: None) == found
+
+
+def test_another_configuration_is_measured_anew(tiny_table, measured):
+    output, wanted, _ = measured
+    changed = cells(
+        tiny_table,
+        seeds=(3,),
+        rows=("itc",),
+        change=lambda one: overrides.apply(tiny(one), ["optimizer.learning_rate=0.1"]),
+    )
+    assert not list(runs.already(output / "measured", changed))
+    assert list(runs.already(output / "measured", wanted[:1]))
+
+
+def test_an_interruption_ends_the_table_and_keeps_what_was_measured(
+    tiny_table, tmp_path, monkeypatch
+):
+    wanted = cells(tiny_table, seeds=(0, 1), rows=("itc",), change=tiny)
+    monkeypatch.setattr(runs, "_run_cell", lambda *_: False)
+    assert run(tiny_table, wanted, tmp_path, tell=lambda _: None) is None
+
+
+def test_the_page_has_the_slides_columns_and_says_what_was_scored(tiny_table, measured, tmp_path):
+    _, _, found = measured
+    written = page.write(tiny_table, found, tmp_path)
+    text = written.read_text("utf-8")
+    assert "| Method | zero-shot type | zero-shot color | zero-shot pattern | TR@1 | TR@5 |" in text
+    for title in TITLES.values():
+        assert f"| {title} |" in text
+    assert "one mlp head, predictor, batch norm by pass | student projector" in text
+    assert "two mlp heads, predictor" in text
+    assert "<svg" in (tmp_path / "gap.svg").read_text("utf-8")
+    assert len(json.loads((tmp_path / "table.json").read_text("utf-8"))["cells"]) == len(TITLES)
+
+
+def test_several_seeds_are_a_mean_and_a_range():
+    assert page.spread([0.5]) == "50.0"
+    assert page.spread([0.5, 0.6, 0.4]) == "50.0 (40.0 to 60.0)"
+    assert page.spread([1.0, 2.0], share=False) == "1.500 (1.000 to 2.000)"
+
+
+def test_the_deployed_output_is_what_load_gives(measured):
+    output, _, _ = measured
+    folder = output / "runs" / "cmc-seed3"
+    config = kmm_jax.load(folder).config
+    used = dict(models(folder, config, taught=True))
+    first, *_, last = used
+    assert first == Output(weights="params", scored="projector")
+    image = [np.zeros((16, 16, 3), np.uint8)]
+    for output, weights in ((first, None), (last, "ema")):
+        found, there = used[output], kmm_jax.load(folder, weights=weights)
+        assert found.hash == there.hash
+        np.testing.assert_array_equal(found.embed_image(image), there.embed_image(image))
+    assert used[first].hash != used[last].hash
+
+
+def test_a_pair_is_read_in_one_pass_or_is_the_mean_of_two_vectors(measured):
+    output, _, _ = measured
+    images = [np.full((16, 16, 3), shade, np.uint8) for shade in (0, 200, 90)]
+    texts = ["빨간 셔츠", "파란 원피스", "셔츠"]
+    for row in ("clip", "two_heads", "cmc"):
+        model = kmm_jax.load(output / "runs" / f"{row}-seed3")
+        both = model.embed_pair(images, texts)
+        np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, atol=1e-5)
+        mean = model.embed_image(images) + model.embed_text(texts)
+        mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+        assert np.allclose(both, mean, atol=1e-5) == (row != "cmc")
+        heat = model.heat_map(images, texts)
+        assert heat.shape == (3, 2, 2) and np.isfinite(heat).all()
+
+
+def test_rows_of_equal_operations_see_as_much_more_data(tiny_table):
+    found = {
+        cell.row: cell.experiment
+        for cell in cells(tiny_table, rows=("cmc",), equal_flops=("clip", "two_heads"))
+    }
+    steps = {row: int(one.duration.split()[0]) for row, one in found.items()}
+    flops = {row: steps[row] * one.task.flops_per_example() for row, one in found.items()}
+    assert steps["clip@flops"] > steps["two_heads@flops"] > steps["cmc"] == 300
+    for row in ("clip@flops", "two_heads@flops"):
+        assert flops[row] == pytest.approx(flops["cmc"], rel=0.01)
+
+
+def test_a_row_can_be_trained_by_itself():
+    assert load_experiment("oner/shop:itc").task.cmc == 0
+    assert load_experiment("oner/shop:itc_joint", ["seed=4"]).seed == 4
+    with pytest.raises(ConfigError, match=r"no row 'it'.*itc"):
+        load_experiment("oner/shop:it")
+    with pytest.raises(ConfigError, match=r"defines no function table"):
+        load_experiment("coca/shop:itc")
+
+
+def test_every_ablation_changes_the_naive_row_or_its_remedy_in_one_thing():
+    table = load_config("oner/shop", function="table", kind=Table)
+    assert set(table.ablations) == set(ABLATIONS)
+    for name, experiment in table.ablations.items():
+        row = max((row for row in table.rows if name.startswith(row)), key=len)
+        assert experiment != table.rows[row], name
+
+
+@pytest.mark.parametrize("name", ["oner/shop", "oner/products", "oner/cc3m"])
+def test_each_rung_has_the_slides_rows(name, capsys):
+    assert cli.main(["table", name, "--dry-run", "--ablations", "--equal-flops"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"{row}-seed0" in printed for row in (*TITLES, *ABLATIONS, "clip@flops"))
+
+
+def test_wrong_options_are_said(capsys, tmp_path):
+    for words, message in (
+        (["table", "oner", "--rows", "icc"], "no row 'icc'"),
+        (["table", "oner", "--seeds", "a"], "--seeds takes different whole numbers"),
+        (["table", "coca/shop"], "defines no function table()"),
+        (["table", "oner/cc3m", "--output", str(tmp_path)], "data are not there: data/cc3m"),
+    ):
+        assert cli.main(words) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_paths_move_and_nothing_else():
+    before = {"a": ("data/shop/x", "data/shopping"), "b": Path("data/shop/x"), "c": 3}
+    assert relocated(before, "data/shop", "/there") == {
+        "a": ("/there/x", "data/shopping"),
+        "b": Path("data/shop/x"),
+        "c": 3,
+    }

@@ -1,0 +1,239 @@
+"""The whole table of slides 3.3 at the size of a CPU: every row, seeds fixed beforehand.
+
+    python -m tools.oner                         # hours on two processors; goes on where it stopped
+    python -m tools.oner --rungs shop --seeds 0
+    python -m tools.oner --write                 # tables from what is measured so far
+
+The shop and, with ``KMM_DATA_DIR``, real product photos. Measures of each row and seed are kept in
+``docs/results/oner/RUNG``; the tables, ``docs/results/oner.*``, say which are there. ``--pictures``
+draws heat-maps and embedding maps of the shop's runs into ``docs/results/oner``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kmm_jax import cli
+from kmm_jax.data.sources import open_source
+from kmm_jax.errors import UserError
+from kmm_jax.evaluation.figures import svg
+from kmm_jax.files import atomic_write
+from kmm_jax.tables import page
+from kmm_jax.tables.config import Table
+from kmm_jax.tables.run import Cell, already, cells, run
+from kmm_jax.tasks.oner_rows import TITLES
+from kmm_jax.training.config_file import load_config
+from tools import results
+
+RUNGS = ("shop", "products")
+# Those of the aim have all seeds on both rungs, the others on the shop.
+_MAIN = ("itc", "two_heads", "cmc")
+# ImageNet zero-shot of the talk's table (CC3M, ViT-B/16, 40 epochs).
+_PUBLISHED = {"clip": 17.1, "slip": 23.0, "itc": 1.6, "two_heads": 17.5, "xmc": 22.1,
+              "cic": 22.9, "cmc": 23.7}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is missing, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rungs", default=",".join(RUNGS))
+    parser.add_argument("--seeds", default="0,1,2", help="fixed beforehand (default: %(default)s)")
+    parser.add_argument("--work", type=Path, default=Path("runs/oner"))
+    parser.add_argument("--no-ablations", action="store_true")
+    parser.add_argument("--write", action="store_true", help="run nothing")
+    parser.add_argument("--pictures", action="store_true", help="of the shop's runs in --work")
+    arguments = parser.parse_args(argv)
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    for rung in arguments.rungs.split(","):
+        table, wanted = _wanted(rung, seeds, ablations=not arguments.no_ablations)
+        measured = results.FOLDER / "oner" / rung
+        if not arguments.write:
+            folder = os.environ.get("KMM_DATA_DIR")
+            done = run(
+                table,
+                wanted,
+                arguments.work / rung,
+                measured=measured,
+                folder=Path(folder) if folder else None,
+                tell=lambda text: print(text, file=sys.stderr, flush=True),
+            )
+            if done is None:
+                raise UserError("interrupted; the same command continues")
+    if arguments.pictures:
+        _draw(arguments.work / "shop", results.FOLDER / "oner")
+    _write(seeds)
+    return 0
+
+
+def _wanted(rung: str, seeds: Sequence[int], *, ablations: bool) -> tuple[Table, list[Cell]]:
+    """The cells of a rung, the main rows of a seed before the others of the next."""
+    table: Table = load_config(f"oner/{rung}", function="table", kind=Table)
+    wanted: list[Cell] = []
+    for seed in seeds:
+        if seed == seeds[0] or rung == RUNGS[0]:
+            rows = list(table.rows)
+        else:
+            rows = list(_MAIN)
+        wanted += cells(table, rows=rows, seeds=[seed])
+    if ablations:
+        wanted += cells(table, rows=list(table.ablations), seeds=seeds[:1])
+        longer = cells(table, rows=_MAIN[-1:], seeds=seeds[:1], equal_flops=("clip", "two_heads"))
+        wanted += [cell for cell in longer if cell.row.endswith("@flops")]
+    return table, wanted
+
+
+def _write(seeds: Sequence[int]) -> None:
+    parts: list[str] = []
+    values: dict[str, Any] = {"seeds": list(seeds)}
+    for rung in RUNGS:
+        table, wanted = _wanted(rung, seeds, ablations=True)
+        found = list(already(results.FOLDER / "oner" / rung, wanted))
+        missing = len(wanted) - len(found)
+        parts += [f"## {table.title}", ""]
+        if missing:
+            left = [cell.name for cell in wanted if cell.name not in _names(found)]
+            parts += [f"Not measured yet, {missing} of {len(wanted)}: {', '.join(left)}.", ""]
+        if not found:
+            continue
+        main = [cell for cell in found if cell["row"] in TITLES]
+        values[rung] = {"cells": found, "claims": dict(_claims(main))}
+        parts += [*_said(main), "", page.markdown(table, found)]
+        with atomic_write(results.FOLDER / f"oner-{rung}-gap.svg", "w") as file:
+            file.write(svg(page.curves(main)))
+        parts += [f"![The gap over training](oner-{rung}-gap.svg)", ""]
+    pictures = sorted((results.FOLDER / "oner").glob("*.png"))
+    for picture in pictures:
+        parts += [f"![{picture.stem}](oner/{picture.name})", ""]
+    results.write(
+        "oner",
+        title="OneR: the ablation table of slides 3.3 at the size of a CPU",
+        command="python -m tools.oner",
+        values=values,
+        body="\n".join([_PREFACE, *parts]),
+    )
+
+
+_PREFACE = """Every row sees the same pairs in the same order (at equal seed), with the same
+optimizer, learning rate and steps; nothing was tuned for a row. The setting is `configs/oner`.
+"""
+
+
+def _names(found: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {f"{cell['row']}-seed{cell['seed']}" for cell in found}
+
+
+def _scores(found: Sequence[Mapping[str, Any]], row: str, task: str, score: str) -> list[float]:
+    return [page.deployed(cell)[task][score] for cell in found if cell["row"] == row]
+
+
+def _main_task(found: Sequence[Mapping[str, Any]]) -> str:
+    return next(task for task in page.deployed(found[0]) if task.startswith("zero_shot"))
+
+
+def _claims(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The issue's aims, each as what was measured and whether it holds."""
+    measures = {
+        "zero-shot": (_main_task(found), "plain/top1"),
+        "TR@5": ("retrieval", "image_to_text/r5"),
+        "IR@5": ("retrieval", "text_to_image/r5"),
+    }
+    for other in ("itc", "two_heads"):
+        for name, where in measures.items():
+            ours, theirs = (_scores(found, row, *where) for row in ("cmc", other))
+            if ours and theirs:
+                yield (
+                    f"{name}: {TITLES['cmc']} above {TITLES[other]} beyond the range of seeds",
+                    min(ours) > max(theirs),
+                )
+    gaps = [_scores(found, row, "modality_gap", "distance") for row in ("cmc", "itc")]
+    if all(gaps):
+        ours, theirs = (statistics.fmean(values) for values in gaps)
+        name = f"centroid gap at most half of ITC's ({ours:.3f} against {theirs:.3f})"
+        yield name, ours <= theirs / 2
+    if "localisation" in page.deployed(found[0]):
+        gone = _scores(found, "cmc", "localisation", "several/errors_gone")
+        if gone:
+            mean = statistics.fmean(gone)
+            yield f"half of the centre's pointing errors gone ({100 * mean:.1f} %)", mean >= 0.5
+
+
+def _said(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The aims, and the slide's order against ours."""
+    lines = ["Aims, at the output a user gets:", ""]
+    lines += [f"- {'holds' if holds else 'missed'}: {name}" for name, holds in _claims(found)]
+    lines += ["", "The slide's order of zero-shot, row by row against ours:", ""]
+    task = _main_task(found)
+    order = sorted(_PUBLISHED, key=lambda row: _PUBLISHED[row])
+    for lower, higher in itertools.pairwise(order):
+        one, other = (_scores(found, row, task, "plain/top1") for row in (lower, higher))
+        if not one or not other:
+            continue
+        if min(other) > max(one):
+            verdict = "holds, beyond the range of seeds"
+        elif max(other) < min(one):
+            verdict = "is the other way round, beyond the range of seeds"
+        else:
+            verdict = "cannot be told at these seeds"
+        lines.append(
+            f"- {TITLES[lower]} ({_PUBLISHED[lower]}) below {TITLES[higher]} "
+            f"({_PUBLISHED[higher]}): {verdict} ({page.spread(one)} against {page.spread(other)})"
+        )
+    return lines
+
+
+def _draw(work: Path, output: Path) -> None:
+    """Maps of ITC and OneR early and late, and heat-maps on held-out pictures of several things."""
+    test = str(work / "data/test-*.tar")
+    for row in ("itc", "cmc"):
+        folder = work / f"map-{row}"
+        steps = sorted(
+            int(path.name)
+            for path in (work / f"runs/{row}-seed0/checkpoints").iterdir()
+            if path.name.isdecimal()
+        )
+        _kmm(
+            "map", str(work / f"runs/{row}-seed0"), test, "--output", str(folder),
+            "--steps", f"{steps[0]},{steps[-1]}", "--field", "product_name", "--limit", "300",
+        )  # fmt: skip
+        (output / f"map-{row}.png").write_bytes((folder / "map.png").read_bytes())
+    images, phrases = _several(work, test)
+    for row in ("clip", "cmc"):
+        _kmm(
+            "heatmap", str(work / f"runs/{row}-seed0"), *images,
+            *(word for phrase in phrases for word in ("--phrase", phrase)),
+            "--output", str(output / f"heat-{row}.png"),
+        )  # fmt: skip
+
+
+def _several(work: Path, test: str, count: int = 3) -> tuple[list[str], list[str]]:
+    """The first held-out pictures of two things, as files, and what their things are called."""
+    from kmm_jax.data.shop.vocabulary import KINDS
+
+    source, images, phrases = open_source(test), [], []
+    for number in range(len(source)):
+        row = source.read(number)
+        boxes = row.record["boxes"]
+        if len(boxes) == 2 and len({box["type"] for box in boxes}) == 2:
+            path = work / f"several-{len(images)}.jpg"
+            path.write_bytes(row.image)
+            images.append(str(path))
+            phrases += [KINDS[box["type"]].ko for box in boxes]
+        if len(images) == count:
+            break
+    return images, list(dict.fromkeys(phrases))
+
+
+def _kmm(*words: str) -> None:
+    if cli.main(words):
+        raise UserError(f"kmm {' '.join(words)} failed")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
