@@ -40,8 +40,8 @@ def test_help_lists_every_command():
         [sys.executable, "-m", "kmm_jax", "--help"], capture_output=True, text=True, check=True
     )
     for command in (
-        "train", "models", "data", "tokenizer", "classnames", "evaluate", "embed", "index",
-        "search", "quickstart",
+        "train", "models", "data", "tokenizer", "classnames", "evaluate", "heatmap", "embed",
+        "index", "search", "quickstart",
     ):  # fmt: skip
         assert re.search(rf"^\s+{command}\b", result.stdout, re.MULTILINE), command
 

@@ -1,4 +1,4 @@
-"""``kmm evaluate``: zero-shot classification, retrieval and captions of a trained model."""
+"""``kmm evaluate``: what a trained model knows, in tables with their chance and protocol."""
 
 from __future__ import annotations
 
@@ -6,21 +6,31 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from kmm_jax.errors import UserError, nearest
+from kmm_jax.errors import UserError, nearest, require
 
 if TYPE_CHECKING:
     from kmm_jax.evaluation.evaluate import Evaluation, Plan
     from kmm_jax.text.styles import Style
 
-_TASKS = ("zero_shot", "retrieval", "captions")
+_TASKS = (
+    "zero_shot",
+    "linear_probe",
+    "knn",
+    "retrieval",
+    "modality_gap",
+    "localisation",
+    "captions",
+)
+_LEARNED = ("linear_probe", "knn")
 
 
 def add(commands: Any) -> None:
     """Add ``kmm evaluate``."""
     command = commands.add_parser(
-        "evaluate", help="score a model: zero-shot classes, image-text retrieval, captions"
+        "evaluate",
+        help="score a model: zero-shot classes, learned classes, image-text retrieval, captions",
     )
     command.add_argument(
         "model", metavar="MODEL", help="a run directory or an exported model; or its URL"
@@ -40,7 +50,19 @@ def add(commands: Any) -> None:
         "repeat it, each with its --label, for several",
     )
     command.add_argument(
-        "--label", action="append", default=[], metavar="KEY", help="the label that names the class"
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="the label that names the class; for linear_probe and knn without --classes",
+    )
+    command.add_argument(
+        "--train-source",
+        metavar="SOURCE",
+        help="the rows that linear_probe and knn learn labels from",
+    )
+    command.add_argument(
+        "--train-limit", type=int, metavar="ROWS", help="learn only from its first rows"
     )
     command.add_argument("--lang", choices=("ko", "en"), default="ko")
     command.add_argument(
@@ -55,10 +77,24 @@ def add(commands: Any) -> None:
         help="zero-shot in each of these styles (default: %(default)s; plain: no style token)",
     )
     command.add_argument(
-        "--fields", default="query", help="texts for retrieval (default: %(default)s)"
+        "--fields",
+        default="query",
+        help="texts for retrieval and modality_gap (default: %(default)s)",
     )
     command.add_argument(
         "--field-style", metavar="STYLE", help="their style (default: each field's own)"
+    )
+    command.add_argument(
+        "--phrases",
+        default="full",
+        help="localisation calls things by colour, pattern and type (full), by the type alone "
+        "(type), or by both in turn (full,type) (default: %(default)s)",
+    )
+    command.add_argument(
+        "--phrase-style",
+        default="query",
+        metavar="STYLE",
+        help="the phrases' style (default: %(default)s; plain: no style token)",
     )
     command.add_argument(
         "--caption-field",
@@ -99,6 +135,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.source,
         plan,
         limit=arguments.limit,
+        train_source=arguments.train_source,
+        train_limit=arguments.train_limit,
         batch_size=arguments.batch_size,
         progress=_progress if sys.stderr.isatty() else None,
     )
@@ -113,6 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> Plan:
     """What the options ask for; wrong ones are refused before the model is loaded."""
+    from kmm_jax.evaluation.box_targets import Phrase
     from kmm_jax.evaluation.captions import Mention
     from kmm_jax.evaluation.classes import named_classes
     from kmm_jax.evaluation.evaluate import Plan
@@ -125,9 +164,14 @@ def _plan(arguments: argparse.Namespace) -> Plan:
             "zero_shot needs --classes and --label, such as: "
             "--classes shop_types --label type (kmm classnames lists the sets)"
         )
-    if len(arguments.classes) != len(set(arguments.label)) or len(arguments.label) != len(
-        set(arguments.label)
-    ):
+    learned = [task for task in _LEARNED if task in tasks]
+    _check_learned(arguments, learned)
+    labels = arguments.label
+    # A learned class needs no name, so that more labels may follow those of the class sets.
+    fit = (
+        len(labels) >= len(arguments.classes) if learned else len(labels) == len(arguments.classes)
+    )
+    if not fit or len(set(labels)) < len(labels):
         raise UserError(
             f"{len(arguments.classes)} --classes, but --label {', '.join(arguments.label) or '-'}; "
             "every class set needs the label it belongs to, such as: "
@@ -136,16 +180,27 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     if arguments.output and Path(arguments.output).exists() and not Path(arguments.output).is_dir():
         raise UserError(f"--output must be a folder, but {arguments.output} is a file")
     classes = [named_classes(name, arguments.lang) for name in arguments.classes]
-    pairs = tuple(zip(classes, arguments.label, strict=True))
-    fields = _split(arguments.fields) if "retrieval" in tasks else []
+    pairs = tuple(zip(classes, labels[: len(classes)], strict=True))
     given = _styles(arguments.field_style, "field-style") if arguments.field_style else ()
     if len(given) > 1:
         raise UserError(f"--field-style takes one style, got {arguments.field_style}")
+    phrases = cast("list[Phrase]", _names(arguments.phrases, "kind of phrase", get_args(Phrase)))
+    phrase_styles = _styles(arguments.phrase_style, "phrase-style")
+    if len(phrase_styles) > 1:
+        raise UserError(f"--phrase-style takes one style, got {arguments.phrase_style}")
+    fields = _split(arguments.fields) if {"retrieval", "modality_gap"} & set(tasks) else []
+    styled = tuple((field, given[0] if given else style_of(field)) for field in fields)
     return Plan(
         classify=pairs if "zero_shot" in tasks else (),
         styles=_styles(arguments.styles, "styles"),
         candidates=arguments.candidates,
-        retrieval=tuple((field, given[0] if given else style_of(field)) for field in fields),
+        retrieval=styled if "retrieval" in tasks else (),
+        modality_gap=styled if "modality_gap" in tasks else (),
+        linear_probe=tuple(labels) if "linear_probe" in tasks else (),
+        knn=tuple(labels) if "knn" in tasks else (),
+        localisation=tuple((phrase, phrase_styles[0]) for phrase in phrases)
+        if "localisation" in tasks
+        else (),
         caption_field=arguments.caption_field,
         caption_styles=_styles(arguments.caption_styles, "caption-styles")
         if "captions" in tasks
@@ -153,6 +208,23 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         caption_method=arguments.caption_method,
         mentions=tuple(Mention(classes=one, label=label) for one, label in pairs),
     )
+
+
+def _check_learned(arguments: argparse.Namespace, learned: list[str]) -> None:
+    """Refuse a classifier without rows to learn from, and such rows without a classifier."""
+    if learned and not (arguments.train_source and arguments.label):
+        raise UserError(
+            f"{' and '.join(learned)} learn{'' if len(learned) > 1 else 's'} from other rows; say "
+            "which, and which of their labels, such as: "
+            "--train-source 'data/train-*.tar' --label type"
+        )
+    if not learned and (arguments.train_source or arguments.train_limit is not None):
+        raise UserError(
+            f"--train-source and --train-limit are for {' and '.join(_LEARNED)}; ask for them with "
+            f"--tasks {','.join(_LEARNED)}"
+        )
+    if "linear_probe" in learned:
+        require("sklearn", extra="analysis")
 
 
 def _styles(text: str, option: str) -> tuple[Style | None, ...]:
@@ -179,13 +251,15 @@ def _split(text: str) -> list[str]:
 def _write(evaluation: Evaluation, folder: Path) -> None:
     from kmm_jax.evaluation import report
     from kmm_jax.evaluation.confusion import draw_confusion
+    from kmm_jax.evaluation.encoders import style_name
     from kmm_jax.evaluation.evaluate import confusion_name
 
     for label, result in evaluation.classified.items():
         for style, scores in result.styles.items():
-            draw_confusion(
-                folder / confusion_name(label, style), scores.matrix_CC, result.classes.names
-            )
+            name = confusion_name(label, style_name(style))
+            draw_confusion(folder / name, scores.matrix_CC, result.classes.names)
+    for (task, label), found in evaluation.learned.items():
+        draw_confusion(folder / confusion_name(label, task), found.matrix_CC, found.keys)
     report.write(evaluation.results, folder)
 
 

@@ -23,6 +23,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
 
 
 def decode(data: bytes, min_side: int, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -76,6 +77,25 @@ def open_rgb(data: bytes, min_side: int, *, max_pixels: int = MAX_PIXELS) -> Ima
             f"corrupt or truncated image ({image.format} {width} x {height}, {len(data):,} bytes): "
             f"{_line(error)}"
         ) from error
+
+
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Width and height, from the header alone, of what :func:`open_rgb` would decode whole.
+
+    Raises:
+        DataError: no image.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            sideways = image.getexif().get(_EXIF_ORIENTATION, 1) in _SIDEWAYS
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"cannot be opened as an image ({len(data):,} bytes): {_line(error)}"
+        ) from error
+    return (height, width) if sideways else (width, height)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -27,11 +27,14 @@ class Encoder:
         image: uint8 (B, S, S, 3) to unit vectors (B, E), float32. Always called with the same B.
         text: any number N of texts, in a style or (None) without a style token, to (N, E).
         caption: uint8 (B, S, S, 3) to B captions in a style; None if the model has no decoder.
+        heat_map: uint8 (B, S, S, 3) and a text for each, in a style, to the relevance of each patch
+            of the image to its text, float32 (B, G, G), rows first; None if there is no way to it.
     """
 
     image: Callable[[np.ndarray], np.ndarray]
     text: Callable[[Sequence[str], Style | None], np.ndarray]
     caption: Callable[[np.ndarray, Style | None], list[str]] | None = None
+    heat_map: Callable[[np.ndarray, Sequence[str], Style | None], np.ndarray] | None = None
 
 
 def from_functions(
@@ -41,7 +44,8 @@ def from_functions(
 
     ``functions["encode_image"]`` takes ``{"image": (B, S, S, 3)}``, ``functions["encode_text"]``
     ``{"text": (B, L)}``. If there is a ``functions["caption"]``, it takes ``{"image", "prompt"}``
-    with the prompt ``[BOS] [STYLE]`` as int32 (P,), and returns ids (B, T) that start with it.
+    with the prompt ``[BOS] [STYLE]`` as int32 (P,), and returns ids (B, T) that start with it. If
+    there is a ``functions["heat_map"]``, it takes ``{"image", "text"}`` and returns (B, G, G).
     """
 
     def image(pixels_BHWC: np.ndarray) -> np.ndarray:
@@ -61,7 +65,17 @@ def from_functions(
         ids_BT = np.asarray(functions["caption"](params, batch))
         return [_words(row_T[len(head) :], tokenizer) for row_T in ids_BT]
 
-    return Encoder(image=image, text=text, caption=caption if "caption" in functions else None)
+    def heat_map(pixels_BHWC: np.ndarray, texts: Sequence[str], style: Style | None) -> np.ndarray:
+        ids_BL = tokenizer.sequences(list(texts), style, text_length)
+        heat = functions["heat_map"](params, {"image": pixels_BHWC, "text": ids_BL})
+        return finite(heat, "heat-map")
+
+    return Encoder(
+        image=image,
+        text=text,
+        caption=caption if "caption" in functions else None,
+        heat_map=heat_map if "heat_map" in functions else None,
+    )
 
 
 def from_model(model: Model, *, batch_size: int, caption_method: Method = "greedy") -> Encoder:
@@ -82,24 +96,28 @@ def from_model(model: Model, *, batch_size: int, caption_method: Method = "greed
     def caption(pixels_BHWC: np.ndarray, style: Style | None) -> list[str]:
         return model.caption(list(pixels_BHWC), style, method=caption_method, batch_size=batch_size)
 
+    def heat_map(pixels_BHWC: np.ndarray, texts: Sequence[str], style: Style | None) -> np.ndarray:
+        heat = model.heat_map(list(pixels_BHWC), texts, style, batch_size=batch_size)
+        return finite(heat, "heat-map")
+
     captions = isinstance(model.config, CoCaConfig)
-    return Encoder(image=image, text=text, caption=caption if captions else None)
+    return Encoder(image=image, text=text, caption=caption if captions else None, heat_map=heat_map)
 
 
-def finite(vectors: Any, kind: str) -> np.ndarray:
-    """``vectors`` as float32 (N, E), once none of them is NaN or infinite.
+def finite(rows: Any, kind: Literal["image", "text", "image+text", "heat-map"]) -> np.ndarray:
+    """Vectors (N, E) or heat-maps (N, G, G) as float32, once none of them is NaN or infinite.
 
     Raises:
-        DataError: some are; scores of such vectors would look like figures and mean nothing.
+        DataError: some are; scores of such rows would look like figures and mean nothing.
     """
-    vectors_NE = np.asarray(vectors, np.float32)
-    bad = int((~np.isfinite(vectors_NE)).any(axis=1).sum())
+    rows = np.asarray(rows, np.float32)
+    bad = int((~np.isfinite(rows)).reshape(len(rows), -1).any(axis=1).sum())
     if bad:
         raise DataError(
-            f"{bad} of {len(vectors_NE)} {kind} vectors are NaN or infinite: the model's "
-            "parameters are broken; take an earlier checkpoint"
+            f"{bad} of {len(rows)} {kind}{'s' if kind == 'heat-map' else ' vectors'} are NaN or "
+            "infinite: the model's parameters are broken; take an earlier checkpoint"
         )
-    return vectors_NE
+    return rows
 
 
 def style_name(style: Style | None) -> str:

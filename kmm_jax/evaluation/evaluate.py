@@ -7,11 +7,16 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from kmm_jax.data.sources import open_source
 from kmm_jax.errors import UserError
-from kmm_jax.evaluation import captions, retrieval
+from kmm_jax.evaluation import captions, localisation, modality_gap, retrieval
+from kmm_jax.evaluation.box_targets import Phrase
 from kmm_jax.evaluation.classes import Classes
 from kmm_jax.evaluation.dataset import EvaluationSet, read_set
-from kmm_jax.evaluation.encoders import from_model, style_name
+from kmm_jax.evaluation.encoders import from_model
+from kmm_jax.evaluation.knn import knn
+from kmm_jax.evaluation.labelled import Classified, labelled_rows
+from kmm_jax.evaluation.probe import linear_probe
 from kmm_jax.evaluation.report import Results, Table
 from kmm_jax.evaluation.zero_shot import Candidates, ZeroShotResult, zero_shot
 from kmm_jax.text.styles import Style
@@ -35,6 +40,9 @@ class Plan:
         styles: of the zero-shot sentences.
         candidates: choose among all classes, or only those that occur.
         retrieval: (field, style) of each retrieval task.
+        modality_gap: (field, style) of each modality gap.
+        linear_probe, knn: the labels that a classifier learns from other rows' vectors.
+        localisation: (what a thing is called by, style) of each localisation task.
         caption_field: the texts that captions are held against.
         caption_styles: caption in these styles; none for no captions.
         caption_method: how they are decoded, see :func:`kmm_jax.evaluation.encoders.from_model`.
@@ -45,6 +53,10 @@ class Plan:
     styles: tuple[Style | None, ...] = ("query",)
     candidates: Candidates = "all"
     retrieval: tuple[tuple[str, Style | None], ...] = ()
+    modality_gap: tuple[tuple[str, Style | None], ...] = ()
+    linear_probe: tuple[str, ...] = ()
+    knn: tuple[str, ...] = ()
+    localisation: tuple[tuple[Phrase, Style | None], ...] = ()
     caption_field: str = "caption"
     caption_styles: tuple[Style | None, ...] = ()
     caption_method: Method = "greedy"
@@ -53,11 +65,17 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The tables, what was read, and each zero-shot result by label (for its matrices)."""
+    """The tables, what was read, and the results behind them (for their matrices).
+
+    Attributes:
+        classified: each zero-shot result by label.
+        learned: each learned classifier's by its task and label.
+    """
 
     results: Results
     rows: EvaluationSet
     classified: Mapping[str, ZeroShotResult]
+    learned: Mapping[tuple[str, str], Classified]
 
 
 def evaluate(
@@ -66,23 +84,36 @@ def evaluate(
     plan: Plan,
     *,
     limit: int | None = None,
+    train_source: str | os.PathLike[str] | None = None,
+    train_limit: int | None = None,
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure what ``plan`` says on the first ``limit`` rows of ``source``.
 
+    Args:
+        train_source, train_limit: where, and from how many first rows, ``plan.linear_probe`` and
+            ``plan.knn`` learn.
+
     Raises:
-        UserError: captions are asked of a model that has no decoder.
+        UserError: captions are asked of a model that has no decoder, or a learned classifier is
+            asked for without a ``train_source``.
         DataError: the source cannot be read, or lacks a label or a field the plan names.
     """
     encoder = from_model(model, batch_size=batch_size, caption_method=plan.caption_method)
     if plan.caption_styles and encoder.caption is None:
         raise UserError(f"{model.path} cannot caption; leave captions out or use a CoCa")
+    if train_source is None and (plan.linear_probe or plan.knn):
+        raise UserError("linear_probe and knn learn from a source of their own; give train_source")
+    if train_source is not None:
+        open_source(train_source)  # one that is not there is refused before pictures are embedded
     if not model.styled:
         plan = dataclasses.replace(
             plan,
             styles=(None,),
             retrieval=tuple((field, None) for field, _ in plan.retrieval),
+            modality_gap=tuple((field, None) for field, _ in plan.modality_gap),
+            localisation=tuple((phrase, None) for phrase, _ in plan.localisation),
             caption_styles=(None,) if plan.caption_styles else (),
         )
     rows = read_set(
@@ -92,18 +123,48 @@ def evaluate(
         batch_size=batch_size,
         limit=limit,
         caption_styles=plan.caption_styles,
-        vectors=bool(plan.classify or plan.retrieval),
+        vectors=bool(
+            plan.classify or plan.retrieval or plan.modality_gap or plan.linear_probe or plan.knn
+        ),
         progress=progress,
     )
+    trained = None
+    if train_source is not None:
+        for label in (*plan.linear_probe, *plan.knn):
+            rows.labels(label)
+        trained = read_set(
+            train_source,
+            encoder,
+            image_size=model.image_size,
+            batch_size=batch_size,
+            limit=train_limit,
+            progress=progress,
+        )
     classified = {
         label: zero_shot(
             encoder, rows, classes, label=label, styles=plan.styles, candidates=plan.candidates
         )
         for classes, label in plan.classify
     }
+    learned = _learned(trained, rows, plan) if trained is not None else {}
     tables: list[Table] = [result.table for result in classified.values()]
+    tables += [result.table for result in learned.values()]
     for field, style in plan.retrieval:
         tables.append(retrieval.retrieval(encoder, rows, field=field, style=style)[0])
+    for field, style in plan.modality_gap:
+        tables.append(modality_gap.gap_table(encoder, rows, field=field, style=style)[0])
+    for phrase, style in plan.localisation:
+        table, _ = localisation.localisation(
+            encoder,
+            source,
+            image_size=model.image_size,
+            batch_size=batch_size,
+            phrase=phrase,
+            style=style,
+            limit=limit,
+            progress=progress,
+        )
+        tables.append(table)
     if plan.caption_styles:
         table = captions.score_captions(rows, field=plan.caption_field, mentions=plan.mentions)
         decoded = f"Captions decoded by {_DECODING[plan.caption_method]}: "
@@ -117,11 +178,39 @@ def evaluate(
         "bad_rows": rows.bad_rows,
         "image_size": model.image_size,
     }
+    if trained is not None:
+        about |= {
+            "train_source": trained.name,
+            "train_rows": len(trained.rows),
+            "train_bad_rows": trained.bad_rows,
+        }
     return Evaluation(
-        results=Results(about=about, tables=tuple(tables)), rows=rows, classified=classified
+        results=Results(about=about, tables=tuple(tables)),
+        rows=rows,
+        classified=classified,
+        learned=learned,
     )
 
 
-def confusion_name(label: str, style: Style | None) -> str:
-    """The file name of a confusion picture."""
-    return f"confusion-{label}-{style_name(style)}.png"
+def _learned(
+    trained: EvaluationSet, rows: EvaluationSet, plan: Plan
+) -> dict[tuple[str, str], Classified]:
+    found: dict[tuple[str, str], Classified] = {}
+    methods = (("linear_probe", linear_probe, plan.linear_probe), ("knn", knn, plan.knn))
+    for task, method, labels in methods:
+        for label in labels:
+            those = labelled_rows(trained, rows, label)
+            found[task, label] = method(
+                those.train_NE,
+                those.train_labels,
+                those.test_ME,
+                those.test_labels,
+                label=label,
+                said=those.said,
+            )
+    return found
+
+
+def confusion_name(label: str, answered: str) -> str:
+    """The file name of a confusion picture; ``answered`` is a style's name or a learned task."""
+    return f"confusion-{label}-{answered}.png"

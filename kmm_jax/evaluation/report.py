@@ -35,7 +35,8 @@ class Table:
     """The figures of one task over one set.
 
     Attributes:
-        task: ``zero_shot``, ``retrieval`` or ``captions``; two tables of a task differ by title.
+        task: ``zero_shot``, ``retrieval``, ``knn`` and so on, as ``kmm evaluate --tasks`` takes
+            them; two tables of a task differ by title.
         protocol: how the figures were measured, one sentence that stands alone.
         facts: counts behind the figures, such as ``gallery``.
     """
@@ -113,7 +114,7 @@ def _row(score: Score) -> str:
 
 def _figure(value: float, score: Score) -> str:
     if not score.share:
-        return f"{value:.3f}"
+        return f"{value:z.3f}"
     # Chance in a gallery of thousands is below 0.1 % and must not read as nothing.
     return f"{100 * value:.1f} %" if value == 0 or value >= 0.01 else f"{100 * value:.2g} %"
 

@@ -2,14 +2,27 @@
 
 import io
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
+from kmm_jax.data.config import DataConfig, SourceConfig
 from kmm_jax.data.shards import ShardWriter
 from kmm_jax.evaluation.dataset import EvaluationData
 from kmm_jax.evaluation.encoders import from_functions
+from kmm_jax.interop import native
+from kmm_jax.models import registry
+from kmm_jax.tasks.coca import CoCaTask
 from kmm_jax.text.tokenizer import Tokenizer
+from kmm_jax.training import run_directory
+from kmm_jax.training.checkpoint import Checkpoints
+from kmm_jax.training.checkpoint_config import CheckpointConfig
+from kmm_jax.training.experiment import Experiment
+from kmm_jax.training.run_place import RunPlace
+from kmm_jax.training.state import TrainState
+from tests.tiny_models import tiny_coca
 
 COLOURS = {
     "red": ("빨간색", (220, 20, 20)),
@@ -53,6 +66,19 @@ def shards(tmp_path_factory):
         for i in range(ROWS):
             writer.write(record(i), jpeg(COLOURS[KEYS[i % len(KEYS)]][1]))
     return str(folder / "test-*.tar")
+
+
+@pytest.fixture(scope="session")
+def train_shards(tmp_path_factory):
+    """Other rows than those of ``shards``, in slightly other colours."""
+    folder = tmp_path_factory.mktemp("train_shards")
+    noise = np.random.default_rng(0)
+    with ShardWriter(folder, prefix="train") as writer:
+        for i in range(100):
+            made = record(i % (ROWS - 1)) | {"image_hash": f"train{i:03d}"}
+            colour = np.asarray(COLOURS[made["labels"]["color"]][1]) + noise.integers(-5, 6, 3)
+            writer.write(made, jpeg(tuple(int(c) for c in colour.clip(0, 255))))
+    return str(folder / "train-*.tar")
 
 
 @pytest.fixture(scope="session")
@@ -127,3 +153,46 @@ def data(shards, tokenizer, tmp_path_factory):
         text_length=LENGTH,
         batch_size=BATCH,
     )
+
+
+@pytest.fixture(scope="session")
+def exported(tokenizer):
+    """A real CoCa, untrained."""
+    config = tiny_coca(image_size=SIZE, vocabulary=tokenizer.vocab_size, length=LENGTH)
+    params = nnx.as_pure(nnx.state(registry.build(config, rngs=nnx.Rngs(0)), nnx.Param))
+    return native.Exported(
+        config=config, params=nnx.to_pure_dict(params), tokenizer=tokenizer, styled=True
+    )
+
+
+@pytest.fixture(scope="session")
+def model_folder(exported, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "exported"
+    native.save(folder, exported)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def run_folder(exported, tmp_path_factory):
+    """A run with checkpoints of steps 4 and 30, the later parameters twice the earlier ones."""
+    folder = tmp_path_factory.mktemp("run")
+    exported.tokenizer.save(folder / "tokenizer")
+    experiment = Experiment(
+        name="run",
+        task=CoCaTask(model=exported.config),
+        data=DataConfig(sources=(SourceConfig(url="none"),), image_size=SIZE, text_length=LENGTH),
+        tokenizer=str(folder / "tokenizer"),
+        global_batch_size=8,
+        duration="30 steps",
+    )
+    where = folder / "run"
+    run_directory.write(experiment, RunPlace(where), folder / "tokenizer" / "tokenizer.json")
+    checkpoints = Checkpoints(where, CheckpointConfig())
+    for step, times in ((4, 1), (30, 2)):
+        params = jax.device_put(jax.tree.map(lambda x, by=times: x * by, exported.params))
+        state = TrainState(
+            step=jax.numpy.int32(step), params=params, opt_state={"m": params}, ema=None
+        )
+        checkpoints.save(step, state, {})
+    checkpoints.close()
+    return str(where)

@@ -19,23 +19,8 @@ from kmm_jax.tasks.coca import CoCaTask
 from kmm_jax.training.evaluators import evaluation_functions
 from kmm_jax.training.sharding import MeshConfig, make_mesh
 from tests.evaluation.conftest import LENGTH, ROWS, SIZE
-from tests.tiny_models import tiny_coca
 
 ZERO_SHOT = ["--classes", "shop_colours", "--label", "color"]
-
-
-@pytest.fixture(scope="module")
-def model_folder(tokenizer, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "exported"
-    config = tiny_coca(image_size=SIZE, vocabulary=tokenizer.vocab_size, length=LENGTH)
-    params = nnx.as_pure(nnx.state(registry.build(config, rngs=nnx.Rngs(0)), nnx.Param))
-    native.save(
-        folder,
-        native.Exported(
-            config=config, params=nnx.to_pure_dict(params), tokenizer=tokenizer, styled=True
-        ),
-    )
-    return str(folder)
 
 
 def test_it_prints_json_of_every_task_and_writes_the_report(model_folder, shards, tmp_path, capsys):
@@ -115,6 +100,46 @@ def test_the_step_of_a_run_is_reported(tokenizer, model_folder, shards, tmp_path
     assert found.results.about["step"] == 5
 
 
+def test_the_classes_of_other_rows_are_learned_and_need_no_class_set(
+    model_folder, shards, train_shards, tmp_path, capsys
+):
+    options = ["--tasks", "linear_probe,knn", "--label", "color", "--train-source", train_shards]
+    options += ["--train-limit", "90", "--batch-size", "8", "--json", "--output", str(tmp_path)]
+    assert main(["evaluate", model_folder, shards, *options]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [table["task"] for table in printed["tables"]] == ["linear_probe", "knn"]
+    for table in printed["tables"]:
+        assert (table["train_images"], table["images"], table["classes"]) == (90, ROWS - 1, 6)
+        assert table["scores"]["top1"]["chance"] == pytest.approx(1 / 6)
+        # Even vectors of random parameters tell plain colours apart.
+        assert table["scores"]["top1"]["value"] > 0.6
+    assert printed["about"]["train_rows"] == 90
+    assert {"confusion-color-knn.png", "confusion-color-linear_probe.png"} < set(
+        os.listdir(tmp_path)
+    )
+    markdown = (tmp_path / "evaluation.md").read_text("utf-8")
+    assert "## Linear probe: color" in markdown
+    assert "| majority | " in markdown
+
+
+def test_class_sets_and_labels_to_learn_stand_side_by_side(
+    model_folder, shards, train_shards, capsys
+):
+    options = ["--tasks", "zero_shot,knn", "--label", "number", "--train-source", train_shards]
+    options += ["--styles", "query", "--train-limit", "30", "--batch-size", "8", "--json"]
+    assert main(["evaluate", model_folder, shards, *ZERO_SHOT, *options]) == 0
+    tables = json.loads(capsys.readouterr().out)["tables"]
+    assert [table["title"].rpartition(": ")[2] for table in tables] == ["color", "color", "number"]
+
+
+def test_the_modality_gap_is_a_task(model_folder, shards, capsys):
+    options = ["--tasks", "modality_gap", "--fields", "query,caption", "--batch-size", "8"]
+    assert main(["evaluate", model_folder, shards, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "## Modality gap: query" in printed and "## Modality gap: caption" in printed
+    assert "| separability | " in printed and "| text_to_image/r5 | " in printed
+
+
 def test_an_unknown_caption_method_is_refused_with_the_known_ones(model_folder, shards, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["evaluate", model_folder, shards, "--caption-method", "beem"])
@@ -160,6 +185,11 @@ def test_the_loops_functions_and_the_loaded_model_give_the_same_vectors(model_fo
         (["--fields", "qery"], "did you mean 'query'"),
         (["--field-style", "query,prompt"], "takes one style"),
         (["--output", __file__], "must be a folder"),
+        (["--tasks", "knn", "--label", "color"], "--train-source 'data/train-*.tar' --label type"),
+        (["--tasks", "linear_probe,knn", "--train-source", "x"], "linear_probe and knn learn from"),
+        (["--train-source", "x"], "ask for them with --tasks linear_probe,knn"),
+        (["--train-limit", "9"], "ask for them with --tasks linear_probe,knn"),
+        (["--tasks", "knn", "--label", "color", "--train-source", "gone.tar"], "gone.tar"),
         (["--batch-size", "0"], "batch_size must be at least 1"),
         (["--limit", "0"], "limit must be at least 1"),
         (
