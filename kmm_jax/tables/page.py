@@ -196,12 +196,14 @@ def _localised(found: Cells) -> list[str]:
         [title_of(row), *(_across(cells, deployed, "localisation", score) for _, score in columns)]
         for row, cells in _rows(found).items()
     ]
-    centre = [
-        f"{100 * first[score.replace('pointing', 'centre')]:.1f}" if "pointing" in score else ""
-        for _, score in columns
-    ]
+    for who, name in (("the centre", "centre"), ("any of the things", "blind")):
+        guess = [
+            f"{100 * first[score.replace('pointing', name)]:.1f}" if "pointing" in score else ""
+            for _, score in columns
+        ]
+        rows.append([who, *guess])
     return [
-        *_lines(["Method", *(head for head, _ in columns)], [*rows, ["the centre", *centre]]),
+        *_lines(["Method", *(head for head, _ in columns)], rows),
         "",
         f"{first['protocol']}",
     ]

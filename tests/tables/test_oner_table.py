@@ -1,7 +1,9 @@
 """The smallest rung of OneR's table: every row trained for two steps, measured and written."""
 
-import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,59 +23,44 @@ from kmm_jax.text.tokenizer import Tokenizer
 from kmm_jax.training import overrides
 from kmm_jax.training.config_file import load_config, load_experiment
 
-_TINY = (
-    "duration=2 steps",
-    "global_batch_size=8",
-    "optimizer.warmup=1 steps",
-    "checkpoint.every=1 steps",
-    "data.image_size=16",
-    "data.threads=1",
-)
-# Of one tower; two towers have both under other names.
-_ONE = ("task.model.vision.image_size=16", "task.model.tower.depth=1", "task.model.tower.width=32",
-        "task.model.tower.hidden=32", "task.model.head.hidden=16",
-        "task.model.head.embedding=16")  # fmt: skip
-_TWO = ("task.model.vision.image_size=16", "task.model.vision.width=32",
-        "task.model.vision.depth=1", "task.model.vision.hidden=32",
-        "task.model.text.depth=1", "task.model.text.width=32",
-        "task.model.text.hidden=32", "task.model.embedding=16")  # fmt: skip
-
-
-def tiny(experiment):
-    model = experiment.task.model
-    changed = overrides.apply(experiment, [*_TINY, *(_ONE if hasattr(model, "tower") else _TWO)])
-    if hasattr(changed.task.model, "head") and not hasattr(model, "tower"):
-        changed = overrides.apply(changed, ["task.model.head.hidden=16"])
-    evaluators = tuple(
-        dataclasses.replace(one, data=dataclasses.replace(one.data, image_size=16, limit=16))
-        for one in changed.evaluators
-    )
-    return dataclasses.replace(changed, evaluators=evaluators)
+RUNG = Path(__file__).with_name("tiny_rung.py")
 
 
 @pytest.fixture(scope="session")
-def tiny_table(tmp_path_factory):
-    """The shop's table over 64 pictures, measured on 32."""
+def shop(tmp_path_factory):
+    """A folder with 64 pictures to train on, 32 to test, and a tokenizer."""
     folder = tmp_path_factory.mktemp("shop")
     write_shop(folder, train=64, test=32, seed=0, image_size=32)
     Tokenizer.train(["빨간 체크 셔츠", "파란 줄무늬 원피스 사진"], vocab_size=300).save(
         folder / "tokenizer"
     )
-    table = load_config("oner/shop", function="table", kind=Table)
-    measures = dataclasses.replace(
-        table.measures, probe=dataclasses.replace(table.measures.probe, train_limit=48)
-    )
-    return relocated(
-        dataclasses.replace(table, data=None, measures=measures), table.folder, str(folder)
-    )
+    return folder
+
+
+@pytest.fixture
+def tiny_table(shop, monkeypatch):
+    monkeypatch.setenv("KMM_TINY_SHOP", str(shop))
+    return load_config(RUNG, function="table", kind=Table)
 
 
 @pytest.fixture(scope="session")
-def measured(tiny_table, tmp_path_factory):
-    """Every row of the table at one seed."""
-    output = tmp_path_factory.mktemp("table")
-    wanted = cells(tiny_table, seeds=(3,), change=tiny)
-    return output, wanted, run(tiny_table, wanted, output, tell=lambda _: None)
+def output(shop, tmp_path_factory):
+    """Every row of the table at one seed, by the command, in a process with one device."""
+    folder = tmp_path_factory.mktemp("table")
+    flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "KMM_TINY_SHOP": str(shop)}
+    subprocess.run(
+        [sys.executable, "-m", "kmm_jax", "table", RUNG, "--output", folder, "--seeds", "3"],
+        env=os.environ | flags,
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
+@pytest.fixture
+def measured(tiny_table, output):
+    wanted = cells(tiny_table, seeds=(3,))
+    return output, wanted, list(runs.already(output / "measured", wanted))
 
 
 def test_every_row_is_trained_alike_and_measured_by_each_of_its_outputs(measured):
@@ -97,6 +84,7 @@ def test_every_row_is_trained_alike_and_measured_by_each_of_its_outputs(measured
 
 def test_what_is_measured_is_not_run_again(tiny_table, measured, monkeypatch):
     output, wanted, found = measured
+    assert len(found) == len(TITLES)
     monkeypatch.setattr(runs, "_run_cell", lambda *_: pytest.fail("ran again"))
     assert run(tiny_table, wanted, output, tell=lambda _: None) == found
 
@@ -107,7 +95,7 @@ def test_another_configuration_is_measured_anew(tiny_table, measured):
         tiny_table,
         seeds=(3,),
         rows=("itc",),
-        change=lambda one: overrides.apply(tiny(one), ["optimizer.learning_rate=0.1"]),
+        change=lambda one: overrides.apply(one, ["optimizer.learning_rate=0.1"]),
     )
     assert not list(runs.already(output / "measured", changed))
     assert list(runs.already(output / "measured", wanted[:1]))
@@ -116,22 +104,20 @@ def test_another_configuration_is_measured_anew(tiny_table, measured):
 def test_an_interruption_ends_the_table_and_keeps_what_was_measured(
     tiny_table, tmp_path, monkeypatch
 ):
-    wanted = cells(tiny_table, seeds=(0, 1), rows=("itc",), change=tiny)
+    wanted = cells(tiny_table, seeds=(0, 1), rows=("itc",))
     monkeypatch.setattr(runs, "_run_cell", lambda *_: False)
     assert run(tiny_table, wanted, tmp_path, tell=lambda _: None) is None
 
 
-def test_the_page_has_the_slides_columns_and_says_what_was_scored(tiny_table, measured, tmp_path):
-    _, _, found = measured
-    written = page.write(tiny_table, found, tmp_path)
-    text = written.read_text("utf-8")
-    assert "| Method | zero-shot type | zero-shot color | zero-shot pattern | TR@1 | TR@5 |" in text
+def test_the_page_has_the_slides_columns_and_says_what_was_scored(output):
+    text = (output / "table.md").read_text("utf-8")
+    assert "| Method | zero-shot type | zero-shot color | TR@1 | TR@5 | IR@1 | IR@5 |" in text
     for title in TITLES.values():
         assert f"| {title} |" in text
     assert "one mlp head, predictor, batch norm by pass | student projector" in text
     assert "two mlp heads, predictor" in text
-    assert "<svg" in (tmp_path / "gap.svg").read_text("utf-8")
-    assert len(json.loads((tmp_path / "table.json").read_text("utf-8"))["cells"]) == len(TITLES)
+    assert "<svg" in (output / "gap.svg").read_text("utf-8")
+    assert len(json.loads((output / "table.json").read_text("utf-8"))["cells"]) == len(TITLES)
 
 
 def test_several_seeds_are_a_mean_and_a_range():
@@ -170,10 +156,11 @@ def test_a_pair_is_read_in_one_pass_or_is_the_mean_of_two_vectors(measured):
         assert heat.shape == (3, 2, 2) and np.isfinite(heat).all()
 
 
-def test_rows_of_equal_operations_see_as_much_more_data(tiny_table):
+def test_rows_of_equal_operations_see_as_much_more_data():
+    table = load_config("oner/shop", function="table", kind=Table)
     found = {
         cell.row: cell.experiment
-        for cell in cells(tiny_table, rows=("cmc",), equal_flops=("clip", "two_heads"))
+        for cell in cells(table, rows=("cmc",), equal_flops=("clip", "two_heads"))
     }
     steps = {row: int(one.duration.split()[0]) for row, one in found.items()}
     flops = {row: steps[row] * one.task.flops_per_example() for row, one in found.items()}
