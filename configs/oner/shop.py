@@ -14,7 +14,7 @@ from kmm_jax.data.augment import AugmentConfig
 from kmm_jax.data.config import DataConfig, SourceConfig
 from kmm_jax.evaluation.dataset import EvaluationData
 from kmm_jax.evaluation.modality_gap import ModalityGapEvaluator
-from kmm_jax.models.oner.config import oner_tiny
+from kmm_jax.models.oner.config import OneRConfig, oner_tiny
 from kmm_jax.tables.config import Measures, Probe, Retrieval, Table, ZeroShot
 from kmm_jax.tasks.oner import OneRTask
 from kmm_jax.tasks.oner_rows import ablations, one_tower_rows
@@ -28,10 +28,16 @@ FOLDER = "data/shop"
 CROP = AugmentConfig(scale=(0.6, 1.0))
 
 
+def _model() -> OneRConfig:
+    """With vectors as wide as those of the rows with two towers."""
+    tiny = oner_tiny(vocabulary=1500, image_size=32, text_length=16)
+    return dataclasses.replace(tiny, head=dataclasses.replace(tiny.head, embedding=128))
+
+
 def experiment() -> Experiment:
     return Experiment(
         name="oner-shop",
-        task=OneRTask(model=oner_tiny(vocabulary=1500, image_size=32, text_length=16), cmc=1.0),
+        task=OneRTask(model=_model(), cmc=1.0),
         data=DataConfig(
             sources=(SourceConfig(url=f"{FOLDER}/train-*.tar"),),
             image_size=32,

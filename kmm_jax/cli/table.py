@@ -55,13 +55,20 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what is missing; print and write the table; 130 if interrupted."""
+    from kmm_jax.errors import UserError
     from kmm_jax.tables import page
     from kmm_jax.tables.config import Table
     from kmm_jax.tables.run import already, cells
     from kmm_jax.tables.run import run as run_table
     from kmm_jax.training import overrides
     from kmm_jax.training.config_file import load_config
+    from kmm_jax.training.processes import discover
 
+    if discover(os.environ) is not None:
+        raise UserError(
+            "kmm table runs in one process; under a launcher train each row into "
+            "OUTPUT/runs/ROW-seedN with kmm train CONFIG:ROW, and measure afterwards"
+        )
     name = "oner/shop" if arguments.config == "oner" else arguments.config
     table: Table = load_config(name, function="table", kind=Table)
     rows = _split(arguments.rows) or list(table.rows)
@@ -74,10 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
         equal_flops=_split(arguments.equal_flops),
         change=lambda experiment: overrides.apply(experiment, arguments.set),
     )
-    output = arguments.output or Path("runs/tables") / name.replace("/", "-").removesuffix(".py")
+    stem = name.removesuffix(".py").removeprefix("./").removeprefix("configs/")
+    output = arguments.output or Path("runs/tables") / stem.strip("/").replace("/", "-")
     measured = arguments.measured or output / "measured"
     if arguments.dry_run:
-        there = {(cell["row"], cell["seed"]) for cell in already(measured, wanted)}
+        there = {(cell["row"], cell["seed"]) for cell in already(table, measured, wanted)}
         for cell in wanted:
             state = "measured" if (cell.row, cell.seed) in there else cell.experiment.duration
             print(f"{cell.name}: {state}")

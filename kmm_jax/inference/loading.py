@@ -16,6 +16,7 @@ from kmm_jax.inference.model import Model
 from kmm_jax.interop import native
 from kmm_jax.interop.native import Exported
 from kmm_jax.models import registry
+from kmm_jax.models.oner.config import OneRConfig
 from kmm_jax.models.slip.config import SLIPConfig
 from kmm_jax.text.tokenizer import Tokenizer
 from kmm_jax.training import dump, run_directory, store
@@ -91,6 +92,10 @@ def _read(
     config, styled, taught = _trained(folder)
     if weights is None and taught:
         weights = "params"
+    if weights == "ema" and taught and isinstance(config, OneRConfig):
+        # A teacher runs no predictor, and its statistics there are none.
+        head = dataclasses.replace(config.head, scored="projector")
+        config = dataclasses.replace(config, head=head)
     params, found = restore_params(path, _abstract(config), step=step, weights=weights)
     return Exported(
         config=config,

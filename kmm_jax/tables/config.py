@@ -68,6 +68,7 @@ class Table:
         title: for people.
         rows: experiment by row, in the table's order.
         ablations: more of them, run where they are asked for.
+        published: what others report of a row, by the headings of the table's columns.
         folder: the folder of data that all its paths begin with.
         data: the quickstart's data set that the command makes by itself where it is missing; None
             where the folder must be there.
@@ -77,5 +78,6 @@ class Table:
     rows: dict[str, Experiment]
     ablations: dict[str, Experiment]
     measures: Measures
+    published: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     folder: str
     data: str | None = None

@@ -103,8 +103,8 @@ def _basic(model: Model, measures: Measures) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for source in dict.fromkeys(one.source for one in measures.zero_shot):
         here = [one for one in measures.zero_shot if one.source == source]
-        for candidates in dict.fromkeys(one.candidates for one in here):
-            those = [one for one in here if one.candidates == candidates]
+        for candidates, lang in dict.fromkeys((one.candidates, one.lang) for one in here):
+            those = [one for one in here if (one.candidates, one.lang) == (candidates, lang)]
             plan = Plan(
                 classify=tuple((named_classes(one.classes, one.lang), one.label) for one in those),
                 styles=("query",),

@@ -24,7 +24,7 @@ _RETRIEVAL = (
     ("IR@1", "retrieval", "text_to_image/r1"),
     ("IR@5", "retrieval", "text_to_image/r5"),
 )
-# Colour-blind safe (Okabe and Ito); a row keeps its colour on every picture.
+# Colour-blind safe (Okabe and Ito), in the order of the table's rows.
 _COLOURS = ("#000000", "#7f7f7f", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7")
 
 
@@ -50,11 +50,10 @@ def spread(values: Sequence[float], *, share: bool = True) -> str:
 
 def markdown(table: Table, found: Cells) -> str:
     """The slide's table, then outputs, gaps, classifiers and localisation; no heading."""
-    seeds = sorted({cell["seed"] for cell in found})
     lines = [
-        f"{table.title}. Seeds {', '.join(map(str, seeds))}: mean, and the range over seeds in "
-        "brackets; in percent. TR: the texts of an image are searched for, IR: the images of a "
-        "text. Each row by the output a user gets (`kmm_jax.load`).",
+        f"{table.title}. Of several seeds the mean, and the range in brackets; in percent. TR: the "
+        "texts of an image are searched for, IR: the images of a text. Each row by the output a "
+        "user gets (`kmm_jax.load`), which is named last under head.",
         "",
         *_slide(table, found),
         "",
@@ -112,21 +111,35 @@ def _slide(table: Table, found: Cells) -> list[str]:
     rows = [
         [
             title_of(row),
+            _seeds(cells),
             *(_across(cells, deployed, task, score) for _, task, score in columns),
             f"{cells[0]['examples']:,}",
             f"{cells[0]['examples'] * cells[0]['flops_per_example'] * 3 / 1e15:.3f}",
+            f"{cells[0]['parameters'] / 1e6:.2f}M",
+            str(cells[0]["embedding"]),
+            cells[0]["head"],
         ]
         for row, cells in _rows(found).items()
     ]
     chances = [f"{_chance(found, task, score):.1f}" for _, task, score in columns]
-    rows.append(["chance", *chances, "", ""])
-    heads = ["Method", *(head for head, _, _ in columns), "pairs seen", "PFLOP"]
+    rows.append(["chance", "", *chances, *[""] * 5])
+    if table.published:
+        names = [head for head, _, _ in columns]
+        for row, values in table.published.items():
+            said = [f"{values[name]:.1f}" if name in values else "" for name in names]
+            rows.append([f"{title_of(row)}, published", "", *said, *[""] * 5])
+    heads = ["Method", "seeds", *(head for head, _, _ in columns), "pairs seen", "PFLOP",
+             "parameters", "dimensions", "head"]  # fmt: skip
     return _lines(heads, rows)
+
+
+def _seeds(cells: Cells) -> str:
+    return ", ".join(str(cell["seed"]) for cell in cells)
 
 
 def _chance(found: Cells, task: str, score: str) -> float:
     group, _, last = score.rpartition("/")
-    return 100 * deployed(found[0])[task][f"{group}/chance_{last}"]
+    return 100 * float(deployed(found[0])[task][f"{group}/chance_{last}"])
 
 
 def _outputs(table: Table, found: Cells) -> list[str]:
@@ -139,9 +152,16 @@ def _outputs(table: Table, found: Cells) -> list[str]:
                 return cell["outputs"].get(name, {})
 
             scores = [_across(cells, of, task, score) for _, task, score in columns]
-            head = cells[0]["head"].rpartition(",")[0] or cells[0]["head"]
-            rows.append([title_of(row), head, name, *scores])
-    return _lines(["Method", "head", "output", *(head for head, _, _ in columns)], rows)
+            rows.append([title_of(row), _named(cells, name), _seeds(cells), *scores])
+    heads = ["Method", "head: output", "seeds", *(head for head, _, _ in columns)]
+    return _lines(heads, rows)
+
+
+def _named(cells: Cells, output: str | None = None) -> str:
+    """A row's head and one of its outputs; by default that which is deployed."""
+    head, outputs = cells[0]["head"], cells[0]["outputs"]
+    output = output or next(iter(outputs))
+    return head if output == "model" else f"{head.rpartition(', ')[0]}: {output}"
 
 
 def _gaps(found: Cells) -> list[str]:
@@ -162,18 +182,19 @@ def _gaps(found: Cells) -> list[str]:
                 _across(cells, of, "modality_gap", score, share) for _, score, share in columns
             ]
             found_too = _across(cells, of, "retrieval", "image_to_text/r5")
-            rows.append([title_of(row), name, *scores, found_too])
-    return _lines(["Method", "output", *(head for head, _, _ in columns), "TR@5"], rows)
+            rows.append([title_of(row), _named(cells, name), *scores, found_too])
+    return _lines(["Method", "head: output", *(head for head, _, _ in columns), "TR@5"], rows)
 
 
 def _frozen(found: Cells) -> list[str]:
     if "linear_probe" not in deployed(found[0]):
         return []
     return _lines(
-        ["Method", "linear probe", "k-NN"],
+        ["Method", "head: output", "linear probe", "k-NN"],
         [
             [
                 title_of(row),
+                _named(cells),
                 _across(cells, deployed, "linear_probe", "top1"),
                 _across(cells, deployed, "knn", "top1"),
             ]
@@ -193,7 +214,11 @@ def _localised(found: Cells) -> list[str]:
         for measure in ("pointing", "errors_gone", "iou")
     ]
     rows = [
-        [title_of(row), *(_across(cells, deployed, "localisation", score) for _, score in columns)]
+        [
+            title_of(row),
+            _named(cells),
+            *(_across(cells, deployed, "localisation", score) for _, score in columns),
+        ]
         for row, cells in _rows(found).items()
     ]
     for who, name in (("the centre", "centre"), ("any of the things", "blind")):
@@ -201,9 +226,9 @@ def _localised(found: Cells) -> list[str]:
             f"{100 * first[score.replace('pointing', name)]:.1f}" if "pointing" in score else ""
             for _, score in columns
         ]
-        rows.append([who, *guess])
+        rows.append([who, "", *guess])
     return [
-        *_lines(["Method", *(head for head, _ in columns)], rows),
+        *_lines(["Method", "head: output", *(head for head, _ in columns)], rows),
         "",
         f"{first['protocol']}",
     ]
@@ -221,7 +246,9 @@ def curves(found: Cells) -> Figure:
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     axes = figure.subplots(1, len(parts))
     rows = {row: cells for row, cells in _rows(found).items() if any(c["curve"] for c in cells)}
-    for number, (row, cells) in enumerate(rows.items()):
+    order = list(TITLES)
+    for row, cells in rows.items():
+        number = order.index(row) if row in order else len(order)
         steps = [point["step"] for point in cells[0]["curve"]]
         for axis, (name, _) in zip(axes, parts, strict=True):
             lines = [[point.get(name) for point in cell["curve"]] for cell in cells]

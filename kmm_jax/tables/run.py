@@ -12,13 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kmm_jax.errors import ConfigError, DataError, nearest
-from kmm_jax.files import read_json, write_json
+from flax import nnx
+from jax import device_count, devices, random
+
+from kmm_jax.data.sources import open_source
+from kmm_jax.errors import ConfigError, DataError, nearest, require
+from kmm_jax.evaluation.classes import named_classes
+from kmm_jax.files import locked, read_json, write_json
 from kmm_jax.models.oner.config import HeadConfig
-from kmm_jax.tables.config import Table
-from kmm_jax.training.dump import to_json
+from kmm_jax.models.summary import parameters
+from kmm_jax.tables.config import Measures, Table
+from kmm_jax.training.checkpoint import saved_steps
+from kmm_jax.training.dump import leaves, to_json
 from kmm_jax.training.experiment import Experiment
-from kmm_jax.training.run_directory import with_defaults
+from kmm_jax.training.run_directory import read_config, with_defaults
 
 _PACKAGES = ("jax", "flax", "optax", "numpy")
 
@@ -55,7 +62,7 @@ def cells(
     Args:
         rows: of the table and of its ablations; the table's own by default.
         equal_flops: rows to train once more, for as many operations as the table's last row takes.
-        change: of every experiment, overrides for instance.
+        change: of every experiment wanted, overrides for instance.
 
     Raises:
         ConfigError: no such row.
@@ -64,12 +71,10 @@ def cells(
     for row in (*rows, *equal_flops):
         if row not in known:
             raise ConfigError(f"the table has no row {row!r}{nearest(row, known)}")
-    changed = {row: change(known[row]) for row in dict.fromkeys((*known, *table.rows))}
-    longer = {
-        f"{row}@flops": _as_costly(changed[row], changed[list(table.rows)[-1]])
-        for row in equal_flops
-    }
-    wanted = {row: changed[row] for row in (rows or table.rows)} | longer
+    wanted = {row: change(known[row]) for row in (rows or table.rows)}
+    if equal_flops:
+        dearest = change(known[list(table.rows)[-1]])
+        wanted |= {f"{row}@flops": _as_costly(change(known[row]), dearest) for row in equal_flops}
     return [
         Cell(row=row, seed=seed, experiment=_seeded(experiment, seed))
         for seed in seeds
@@ -138,32 +143,62 @@ def run(
 
     Raises:
         DataError: the data are not there.
+        ConfigError: a run of another configuration is where a row's belongs.
+        UserError: another process runs this table, or a package that measures is not installed.
     """
     measured = measured or output / "measured"
-    missing = [cell for cell in wanted if _known(measured, cell) is None]
-    if missing:
-        _prepare(table, output, folder)
-    for number, cell in enumerate(missing, start=1):
-        tell(f"{number}/{len(missing)} {cell.name}: {cell.experiment.duration}")
-        if not _run_cell(table, cell, output, measured):
-            return None
-    return [value for cell in wanted if (value := _known(measured, cell)) is not None]
+    with locked(output / "table.lock", "a table is being run here"):
+        missing = [cell for cell in wanted if _known(table, measured, cell) is None]
+        if missing:
+            _check(table, output, folder)
+        for number, cell in enumerate(missing, start=1):
+            tell(f"{number}/{len(missing)} {cell.name}: {cell.experiment.duration}")
+            if not _run_cell(table, cell, output, measured):
+                return None
+        return list(already(table, measured, wanted))
 
 
-def already(measured: Path, wanted: Sequence[Cell]) -> Iterator[dict[str, Any]]:
+def already(table: Table, measured: Path, wanted: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     """What is measured of these cells."""
     for cell in wanted:
-        if (found := _known(measured, cell)) is not None:
+        if (found := _known(table, measured, cell)) is not None:
             yield found
 
 
-def _known(measured: Path, cell: Cell) -> dict[str, Any] | None:
-    """What was measured of this very experiment, which may have got new fields since."""
+def _known(table: Table, measured: Path, cell: Cell) -> dict[str, Any] | None:
+    """What was measured of this very experiment in this way; both may have new fields since."""
     found = read_json(measured / f"{cell.name}.json")
-    if not isinstance(found, dict) or "experiment" not in found:
+    if not isinstance(found, dict):
         return None
-    same = with_defaults(found["experiment"]) == to_json(cell.experiment)
-    return found if same else None
+    for name, now in (("experiment", cell.experiment), ("measures", table.measures)):
+        if name not in found or with_defaults(found[name]) != to_json(now):
+            return None
+    return found
+
+
+def _check(table: Table, output: Path, folder: Path | None) -> None:
+    """Make the data; refuse what would fail after a row is trained."""
+    if table.measures.probe is not None:
+        require("sklearn", extra="analysis")
+    _prepare(table, output, folder)
+    measures: Measures = _there(table, output, table.measures)
+    probe = measures.probe
+    for source in dict.fromkeys(
+        (
+            *(one.source for one in measures.zero_shot),
+            measures.retrieval.source,
+            *((probe.train, probe.test) if probe else ()),
+            *((measures.boxes,) if measures.boxes else ()),
+        )
+    ):
+        open_source(source)
+    for one in measures.zero_shot:
+        named_classes(one.classes, one.lang)
+
+
+def _there(table: Table, output: Path, value: Any) -> Any:
+    """A configuration over the data that this command made."""
+    return relocated(value, table.folder, str(output / "data")) if table.data else value
 
 
 def _prepare(table: Table, output: Path, folder: Path | None) -> None:
@@ -174,7 +209,7 @@ def _prepare(table: Table, output: Path, folder: Path | None) -> None:
         prepare(table.data, recipe(table.data), output, folder=folder)
     elif not Path(table.folder).is_dir():
         raise DataError(
-            f"the table's data are not there: {table.folder}; docs/guide.md says how it is made"
+            f"the table's data are not there: {table.folder}; the config file says what is needed"
         )
 
 
@@ -182,19 +217,19 @@ def _run_cell(table: Table, cell: Cell, output: Path, measured: Path) -> bool:
     from kmm_jax.tables.measure import measure
     from kmm_jax.training.loop import train
 
-    def there(value: Any) -> Any:
-        return relocated(value, table.folder, str(output / "data")) if table.data else value
-
-    experiment: Experiment = there(cell.experiment)
+    experiment: Experiment = _there(table, output, cell.experiment)
     folder = output / "runs" / cell.name
+    _refuse_another(experiment, folder)
     began = time.perf_counter()
     result = train(experiment, folder)
     if result.end != "finished":
         return False
     trained = time.perf_counter() - began
     model = experiment.task.model
-    values = measure(folder, there(table.measures), model, taught=experiment.teacher is not None)
-    head = getattr(model, "head", None)
+    measures = _there(table, output, table.measures)
+    values = measure(folder, measures, model, taught=experiment.teacher is not None)
+    # Protocols name their sources as the config does, wherever the data was.
+    values = _said_of(values, str(output / "data"), table.folder) if table.data else values
     write_json(
         measured / f"{cell.name}.json",
         {
@@ -203,17 +238,51 @@ def _run_cell(table: Table, cell: Cell, output: Path, measured: Path) -> bool:
             "steps": result.step,
             "examples": result.step * experiment.global_batch_size,
             "flops_per_example": experiment.task.flops_per_example(),
-            "head": head.describe() if isinstance(head, HeadConfig) else "two linear heads",
+            "head": _head(model),
+            "embedding": model.embedding,
+            "parameters": parameters(nnx.eval_shape(lambda: experiment.task.init(random.key(0)))),
             "outputs": values,
             "curve": list(_curve(folder / "metrics.jsonl")),
             "seconds_of_this_part": trained,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
             "python": platform.python_version(),
+            "processor": f"{device_count()} x {devices()[0].device_kind}, {platform.machine()}",
             "experiment": to_json(cell.experiment),
+            "measures": to_json(table.measures),
         },
     )
     return True
+
+
+def _refuse_another(experiment: Experiment, folder: Path) -> None:
+    """A run may be made longer or evaluated otherwise; a row of a table may not."""
+    if not (folder / "config.json").is_file() or not saved_steps(folder):
+        return
+    before = with_defaults(read_config(folder)["experiment"])
+    old, new = leaves(before), leaves(to_json(experiment))
+    different = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    if different:
+        shown = ", ".join(
+            f"{name} {old.get(name)!r} -> {new.get(name)!r}" for name in different[:3]
+        )
+        raise ConfigError(
+            f"{folder} holds a run of another configuration ({shown}); remove that folder, or "
+            "give another --output"
+        )
+
+
+def _head(model: Any) -> str:
+    head = getattr(model, "head", None)
+    if isinstance(head, HeadConfig):
+        return head.describe()
+    return "two linear heads" + (", an MLP with batch norm for its views" if head else "")
+
+
+def _said_of(value: Any, before: str, now: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _said_of(each, before, now) for key, each in value.items()}
+    return value.replace(before, now) if isinstance(value, str) else value
 
 
 def _curve(metrics: Path) -> Iterator[dict[str, float]]:

@@ -268,4 +268,4 @@ class OneRTask:
 
 def _spread(unit_BE: jax.Array) -> jax.Array:
     """Root mean squared distance from the mean, of unit vectors."""
-    return jnp.sqrt(1 - jnp.square(unit_BE.mean(axis=0)).sum())
+    return jnp.sqrt(jnp.maximum(1 - jnp.square(unit_BE.mean(axis=0)).sum(), 0))

@@ -25,13 +25,14 @@ ABLATIONS: Mapping[str, str] = {
     "itc_no_predictor": "ITC, no predictor",
     "itc_joint": "ITC, batch norm over images and texts together",
     "itc_modality": "ITC, running statistics by modality",
-    "itc_linear": "ITC, one linear layer for a head, no predictor",
+    "itc_linear": "ITC, no predictor, one linear layer for a head",
     "itc_no_momentum": "ITC, the teacher the student itself (momentum 0)",
     "itc_deep": "ITC, twice the layers",
     "two_heads_no_predictor": "ITC (two heads), no predictor",
     "cmc_no_predictor": "ITC + CMC, no predictor",
+    "cmc_modality": "ITC + CMC, running statistics by modality",
 }
-"""What of ITC's failure is due to what: one thing changed at a time."""
+"""What of ITC's failure is due to what, and whether its remedies are still one without it."""
 
 
 def one_tower_rows(oner: Experiment) -> dict[str, Experiment]:
@@ -63,6 +64,7 @@ def ablations(oner: Experiment) -> dict[str, Experiment]:
         ),
         "two_heads_no_predictor": _with_head(rows["two_heads"], predictor=False),
         "cmc_no_predictor": _with_head(rows["cmc"], predictor=False),
+        "cmc_modality": _with_head(rows["cmc"], statistics="modality"),
     }
 
 

@@ -12,6 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from kmm_jax.errors import ConfigError
+from kmm_jax.models.summary import parameters
 from kmm_jax.training import duration, optimizer, sharding, teacher
 from kmm_jax.training.duration import Scale
 from kmm_jax.training.evaluators import CheckedEvaluator
@@ -158,7 +159,7 @@ def _placed(
 def describe(experiment: Experiment, setup: Setup) -> str:
     """Mesh, parameters and the state's memory on each device, for people."""
     mesh = " x ".join(f"{axis}={size}" for axis, size in setup.mesh.shape.items())
-    count = sum(leaf.size for leaf in jax.tree.leaves(setup.abstract.params))
+    count = parameters(nnx.eval_shape(lambda: experiment.task.init(jax.random.key(0))))
 
     def megabytes(tree: Any) -> float:
         return (

@@ -16,7 +16,7 @@ class Teacher:
     """A momentum encoder (MoCo v3, arXiv 2104.02057; BYOL, arXiv 2006.07733, section 3.1).
 
     Attributes:
-        momentum: decay of the average at the first update.
+        momentum: decay of the average at the run's beginning.
         final: what it rises to by the end of the run, along a half cosine.
     """
 

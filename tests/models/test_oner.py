@@ -180,8 +180,9 @@ def test_two_heads_have_none_for_both_and_give_the_mean(image, text):
 
 
 def test_masked_places_are_not_seen_and_are_predicted(image, text):
+    """Through the convolutions of a stem neither."""
     config = dataclasses.replace(tiny(), masking=MaskingConfig())
-    config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, stem="linear"))
+    assert config.vision.stem == "conv"
     model = OneR(config, rngs=nnx.Rngs(0))
     hidden_BN = jnp.zeros((ROWS, 4), bool).at[:, 2].set(True)
     changed = np.array(image)
@@ -233,6 +234,19 @@ class TestBatchNorm:
             norm.in_training(passes)
             means = [norm.in_use(x, name).mean() for name, x in passes.items()]
             assert (abs(means[0] - means[1]) > 0.5) == apart, grouping
+
+    def test_running_statistics_do_not_depend_on_the_order_of_passes(self):
+        passes = self.passes()
+        one, other = self.norm("pass", momentum=0.5), self.norm("pass", momentum=0.5)
+        one.in_training(passes)
+        other.in_training(dict(reversed(passes.items())))
+        close(one.mean[0], 0.5 * sum(x.mean(axis=0) for x in passes.values()) / 2)
+        close(one.mean[...], other.mean[...])
+
+    def test_where_no_pass_of_both_is_trained_theirs_lie_between(self):
+        norm = self.norm("modality")
+        norm.in_training(self.passes())
+        close(norm.mean[2], norm.mean[:2].mean(axis=0))
 
     def test_running_statistics_follow_by_momentum(self):
         norm = self.norm("pass", momentum=0.9)

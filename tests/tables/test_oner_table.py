@@ -1,11 +1,13 @@
 """The smallest rung of OneR's table: every row trained for two steps, measured and written."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,6 +15,8 @@ import kmm_jax
 from kmm_jax import cli
 from kmm_jax.data.shop import write_shop
 from kmm_jax.errors import ConfigError
+from kmm_jax.inference.loading import read
+from kmm_jax.interop import native
 from kmm_jax.tables import page
 from kmm_jax.tables import run as runs
 from kmm_jax.tables.config import Table
@@ -22,6 +26,7 @@ from kmm_jax.tasks.oner_rows import ABLATIONS, TITLES
 from kmm_jax.text.tokenizer import Tokenizer
 from kmm_jax.training import overrides
 from kmm_jax.training.config_file import load_config, load_experiment
+from kmm_jax.training.loop import train
 
 RUNG = Path(__file__).with_name("tiny_rung.py")
 
@@ -60,7 +65,7 @@ def output(shop, tmp_path_factory):
 @pytest.fixture
 def measured(tiny_table, output):
     wanted = cells(tiny_table, seeds=(3,))
-    return output, wanted, list(runs.already(output / "measured", wanted))
+    return output, wanted, list(runs.already(tiny_table, output / "measured", wanted))
 
 
 def test_every_row_is_trained_alike_and_measured_by_each_of_its_outputs(measured):
@@ -97,8 +102,37 @@ def test_another_configuration_is_measured_anew(tiny_table, measured):
         rows=("itc",),
         change=lambda one: overrides.apply(one, ["optimizer.learning_rate=0.1"]),
     )
-    assert not list(runs.already(output / "measured", changed))
-    assert list(runs.already(output / "measured", wanted[:1]))
+    assert not list(runs.already(tiny_table, output / "measured", changed))
+    assert list(runs.already(tiny_table, output / "measured", wanted[:1]))
+
+
+def test_measures_that_were_changed_are_taken_again(tiny_table, measured):
+    output, wanted, _ = measured
+    fewer = dataclasses.replace(tiny_table.measures, boxes=None)
+    changed = dataclasses.replace(tiny_table, measures=fewer)
+    assert not list(runs.already(changed, output / "measured", wanted))
+
+
+def test_a_run_of_another_length_is_not_taken_for_a_row(tiny_table, output, tmp_path):
+    """A run may be made longer; its learning rate would have fallen to 0 on the way."""
+    longer = cells(
+        tiny_table,
+        seeds=(3,),
+        rows=("itc",),
+        change=lambda one: overrides.apply(one, ["duration=3 steps"]),
+    )
+    with pytest.raises(ConfigError, match=r"another configuration .*duration"):
+        run(tiny_table, longer, output, measured=tmp_path, tell=lambda _: None)
+
+
+def test_a_setting_of_one_tower_can_be_given_where_only_such_rows_are_wanted():
+    table = load_config("oner/shop", function="table", kind=Table)
+    found = cells(
+        table,
+        rows=("itc", "cmc"),
+        change=lambda one: overrides.apply(one, ["task.model.head.statistics=joint"]),
+    )
+    assert {cell.experiment.task.model.head.statistics for cell in found} == {"joint"}
 
 
 def test_an_interruption_ends_the_table_and_keeps_what_was_measured(
@@ -111,10 +145,12 @@ def test_an_interruption_ends_the_table_and_keeps_what_was_measured(
 
 def test_the_page_has_the_slides_columns_and_says_what_was_scored(output):
     text = (output / "table.md").read_text("utf-8")
-    assert "| Method | zero-shot type | zero-shot color | TR@1 | TR@5 | IR@1 | IR@5 |" in text
+    heads = "| Method | seeds | zero-shot type | zero-shot color | TR@1 | TR@5 | IR@1 | IR@5 |"
+    assert heads in text
     for title in TITLES.values():
         assert f"| {title} |" in text
-    assert "one mlp head, predictor, batch norm by pass | student projector" in text
+    assert "one mlp head, predictor, batch norm by pass, projector scored" in text
+    assert text.count("batch norm by pass: student projector") == 5 * 4, "in every table"
     assert "two mlp heads, predictor" in text
     assert "<svg" in (output / "gap.svg").read_text("utf-8")
     assert len(json.loads((output / "table.json").read_text("utf-8"))["cells"]) == len(TITLES)
@@ -139,6 +175,25 @@ def test_the_deployed_output_is_what_load_gives(measured):
         assert found.hash == there.hash
         np.testing.assert_array_equal(found.embed_image(image), there.embed_image(image))
     assert used[first].hash != used[last].hash
+
+
+def test_an_exported_oner_is_the_same_model(output, tmp_path):
+    """Running statistics of its batch norms included."""
+    run = output / "runs" / "cmc-seed3"
+    native.save(tmp_path / "exported", read(run))
+    one, other = kmm_jax.load(run), kmm_jax.load(tmp_path / "exported")
+    assert one.hash == other.hash
+    np.testing.assert_array_equal(one.embed_text(["빨간 셔츠"]), other.embed_text(["빨간 셔츠"]))
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_to_the_very_same_numbers(tiny_table, tmp_path):
+    """Running statistics of student and teacher and the optimizer's moments included."""
+    experiment = overrides.apply(tiny_table.rows["cmc"], ["duration=4 steps"])
+    whole = train(experiment, tmp_path / "whole").state
+    train(experiment, tmp_path / "run", stop_after=2)
+    again = train(experiment, tmp_path / "run").state
+    jax.tree.map(np.testing.assert_array_equal, whole, again)
 
 
 def test_a_pair_is_read_in_one_pass_or_is_the_mean_of_two_vectors(measured):

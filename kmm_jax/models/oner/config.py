@@ -87,8 +87,10 @@ class HeadConfig:
         statistics: what a batch norm takes its mean and variance over while training, always over
             the global batch. ``"pass"``: each pass (images, texts, both) alone, as MoCo v3 does;
             ``"joint"``: all passes of one network together. In use both have one set of running
-            statistics. ``"modality"``: each pass alone, in use too.
-        momentum: of the running statistics.
+            statistics, which follow the mean over a step's passes: images and texts are then
+            normalised by what lies between them. ``"modality"``: each pass alone, in use too.
+            With two heads each sees one modality, so all three are the last.
+        momentum: of the running statistics, which move once a step.
         scored: which output is a vector in use. ``"projector"``, or ``"predictor"``: the images'
             go through the predictor as well, the texts' do not, as the loss compares them.
     """
@@ -152,6 +154,9 @@ class MaskingConfig:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OneRConfig:
     """A one-tower model.
+
+    One LayerNorm before the first layer brings patches and words to one scale: embedded, they
+    differ thirtyfold, and that would be a modality gap of our own making (our choice).
 
     Attributes:
         temperature: of the contrast; 0.2 in MoCo v3's ViTs.

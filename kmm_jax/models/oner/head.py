@@ -60,13 +60,18 @@ class BatchNorm(nnx.Module):
         passes = {name: x_BF.astype(jnp.float32) for name, x_BF in passes.items()}
         groups = [list(passes)] if self.grouping == "joint" else [[name] for name in passes]
         done: dict[str, Array] = {}
+        found: dict[int, list[tuple[Array, Array]]] = {}
         for group in groups:
             x_GBF = jnp.stack([passes[name] for name in group])
             mean_F = x_GBF.mean(axis=(0, 1))
             variance_F = jnp.square(x_GBF - mean_F).mean(axis=(0, 1))
-            self._move(self._row(kind_of(group[0])), mean_F, variance_F)
+            found.setdefault(self._row(kind_of(group[0])), []).append((mean_F, variance_F))
             for name in group:
                 done[name] = self._normalised(passes[name], mean_F, variance_F)
+        if self.grouping == "modality" and self._row("both") not in found:
+            # No pass of both was trained; what comes to them lies between.
+            found[self._row("both")] = [one for row in found.values() for one in row]
+        self._move(found)
         return {name: done[name] for name in passes}
 
     def in_use(self, x_BF: Float[Array, "*B F"], kind: Kind) -> Float[Array, "*B F"]:
@@ -81,11 +86,15 @@ class BatchNorm(nnx.Module):
         x_BF = (x_BF - mean_F) * jax.lax.rsqrt(variance_F + self.epsilon)
         return x_BF * self.scale[...] + self.bias[...] if self.affine else x_BF
 
-    def _move(self, row: int, mean_F: Array, variance_F: Array) -> None:
-        for running, now_F in ((self.mean, mean_F), (self.variance, variance_F)):
-            now_F = jax.lax.stop_gradient(now_F)
-            moved_F = self.momentum * running[row] + (1 - self.momentum) * now_F
-            running[...] = running[...].at[row].set(moved_F)
+    def _move(self, found: Mapping[int, list[tuple[Array, Array]]]) -> None:
+        """Once a step, by the mean over a row's passes, whatever their order."""
+        for row, statistics in found.items():
+            for running, of_passes in zip(
+                (self.mean, self.variance), zip(*statistics, strict=True), strict=True
+            ):
+                now_F = jax.lax.stop_gradient(sum(of_passes) / len(of_passes))
+                moved_F = self.momentum * running[row] + (1 - self.momentum) * now_F
+                running[...] = running[...].at[row].set(moved_F)
 
 
 class MLP(nnx.Module):

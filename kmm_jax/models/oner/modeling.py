@@ -76,19 +76,29 @@ class ImageInput(nnx.Module):
             positions = nnx.initializers.normal(0.02)(rngs.params(), (config.patches, width))
         self.positions = nnx.Param(positions)
 
-    def __call__(self, image_BHWC: Num[Array, "B H W 3"]) -> Float[Array, "B N D"]:
-        """Patch embeddings without positions."""
-        pixels_BHWC = self.pixels(image_BHWC)
+    def __call__(
+        self, image_BHWC: Num[Array, "B H W 3"], masked_BN: Bool[Array, "B N"] | None = None
+    ) -> Float[Array, "B N D"]:
+        """Patch embeddings without positions; pixels of masked patches are the mean's.
+
+        A convolution would carry them over into the patches beside.
+        """
+        pixels_BHWC = self.pixels(image_BHWC).astype(self.dtype)
+        if masked_BN is not None:
+            size, side = self.config.patch_size, self.config.side
+            hidden_BGG = masked_BN.reshape(-1, side, side)
+            hidden_BHW = hidden_BGG.repeat(size, axis=1).repeat(size, axis=2)
+            pixels_BHWC = jnp.where(hidden_BHW[..., None], 0, pixels_BHWC)
         linear = self.config.stem == "linear"
         return self.patch_embedding(
             patchify(pixels_BHWC, self.config.patch_size) if linear else pixels_BHWC
         )
 
     def pixels(self, image_BHWC: Num[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
-        """What is embedded; ``image_BHWC`` is uint8, or float already scaled to [0, 1]."""
+        """What is embedded, in float32; ``image_BHWC`` is uint8, or float scaled to [0, 1]."""
         config = self.config
         return normalised(
-            image_BHWC, config.image_size, mean=config.mean, std=config.std, dtype=self.dtype
+            image_BHWC, config.image_size, mean=config.mean, std=config.std, dtype=jnp.float32
         )
 
 
@@ -119,6 +129,7 @@ class OneR(nnx.Module):
         )
         self.types = nnx.Param(normal(rngs.params(), (2, width)))
         self.class_embedding = nnx.Param(normal(rngs.params(), (width,)))
+        self.input_norm = nnx.LayerNorm(width, epsilon=tower.norm_epsilon, dtype=dtype, rngs=rngs)
         self.blocks = Stack(
             lambda rngs: Layer(
                 width,
@@ -156,7 +167,7 @@ class OneR(nnx.Module):
         self, image_BHWC: Num[Array, "B H W 3"], masked_BN: Bool[Array, "B N"] | None = None
     ) -> Stream:
         """[CLS] and the patches, those ``masked_BN`` hidden."""
-        x_BND = self._masked(self.vision(image_BHWC), masked_BN)
+        x_BND = self._masked(self.vision(image_BHWC, masked_BN), masked_BN)
         x_BND += self.vision.positions[...].astype(self.dtype)
         return Stream(self._with_class(self._typed(x_BND, _IMAGE)), None)
 
@@ -190,7 +201,7 @@ class OneR(nnx.Module):
         class_B1D = jnp.broadcast_to(
             self.class_embedding[...].astype(self.dtype), (x_BSD.shape[0], 1, x_BSD.shape[2])
         )
-        return jnp.concatenate([class_B1D, x_BSD], axis=1)
+        return self.input_norm(jnp.concatenate([class_B1D, x_BSD], axis=1))
 
     def tower(self, sequence: Stream) -> Float[Array, "B S D"]:
         """All final vectors, F(X|X) being the first."""
