@@ -154,7 +154,8 @@ class Attention(nnx.Module):
     def _split(self, x_BTD: Array) -> Array:
         return x_BTD.reshape(*x_BTD.shape[:-1], self.heads, -1)
 
-    def _join(self, y_BTHK: Array) -> Array:
+    def join(self, y_BTHK: Float[Array, "B T H K"]) -> Float[Array, "B T D"]:
+        """What the heads gathered, as one vector a position."""
         return self.out(y_BTHK.reshape(*y_BTHK.shape[:2], -1))
 
     def project_context(
@@ -176,7 +177,7 @@ class Attention(nnx.Module):
         """Attend from ``x`` to keys and values that are already projected."""
         q_BTHK = self._split(self.query(x_BTD))
         k_BSHK, v_BSHK = k_BSHK.astype(q_BTHK.dtype), v_BSHK.astype(q_BTHK.dtype)
-        return self._join(attend(q_BTHK, k_BSHK, v_BSHK, causal=causal, mask=mask))
+        return self.join(attend(q_BTHK, k_BSHK, v_BSHK, causal=causal, mask=mask))
 
     def __call__(
         self,
@@ -193,4 +194,4 @@ class Attention(nnx.Module):
         q_BTHK, k_BSHK, v_BSHK = map(
             self._split, project(x_BTD, (self.query, self.key, self.value))
         )
-        return self._join(attend(q_BTHK, k_BSHK, v_BSHK, causal=causal, mask=mask))
+        return self.join(attend(q_BTHK, k_BSHK, v_BSHK, causal=causal, mask=mask))

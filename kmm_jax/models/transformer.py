@@ -109,6 +109,14 @@ class Layer(nnx.Module):
         x_BTD += self.attention.attend_projected(self.attention_norm(x_BTD), *context, mask=mask)
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
+    def given_each(self, x_BSD: Float[Array, "B S D"], context: KeyValue) -> Float[Array, "B S D"]:
+        """The layer where each position has one key to attend to, that at its own place.
+
+        Attention over a single key is that key's value, whatever the query.
+        """
+        x_BSD += self.attention.join(context.value)
+        return x_BSD + self.mlp(self.mlp_norm(x_BSD))
+
     def empty_cache(self, batch: int, length: int) -> KeyValue:
         """Zeros for ``length`` positions, in the dtype of the computation."""
         query = self.attention.query

@@ -13,6 +13,7 @@ from kmm_jax.models.oner.config import MaskingConfig, OneRConfig, oner_b16, oner
 from kmm_jax.models.oner.head import BatchNorm
 from kmm_jax.models.oner.modeling import OneR, Stream
 from kmm_jax.models.summary import parameters
+from kmm_jax.models.transformer import KeyValue
 
 ROWS, LENGTH = 6, 8
 
@@ -161,12 +162,22 @@ def test_one_tower_of_b16_is_a_vit_b16_with_words():
     assert words == (49_408 + 77) * 768
 
 
+def given_patch(model, image, number):
+    """F([CLS] | patch), a layer at a time: [CLS] over one key and value of the image's stream."""
+    x = model.image_sequence(image).x_BSD
+    token = x[:, :1]
+    for layer in model.blocks.unstack():
+        context = layer.context(x)
+        one = KeyValue(context.key[:, number : number + 1], context.value[:, number : number + 1])
+        token, x = layer.given(token, one), layer(x)
+    return model.norm(token)[:, 0]
+
+
 def test_heat_maps_are_cosines_of_patches(model, image, text):
     heat = model.heat_map(image, text)
     side = model.config.vision.side
     assert heat.shape == (ROWS, side, side)
-    patch = model.tower(model.image_sequence(image))[:, 1]
-    vector = model.head.in_use(patch, "image", predict=False)
+    vector = model.head.in_use(given_patch(model, image, 1), "image", predict=False)
     cosine = jnp.sum(vector * model.encode_text(text), -1) / jnp.linalg.norm(vector, axis=-1)
     close(heat[:, 0, 0], cosine)
 

@@ -21,7 +21,7 @@ from kmm_jax.models.oner.config import ImageInputConfig, OneRConfig, Scored
 from kmm_jax.models.oner.head import Head, Kind, Passes, kind_of
 from kmm_jax.models.stem import ConvStem
 from kmm_jax.models.text import TokenEmbedding, unit
-from kmm_jax.models.transformer import Layer, Stack
+from kmm_jax.models.transformer import KeyValue, Layer, Stack
 from kmm_jax.models.vision import normalised, patchify, sincos_positions
 
 _IMAGE, _TEXT = 0, 1
@@ -285,14 +285,29 @@ class OneR(nnx.Module):
     ) -> Float[Array, "B G G"]:
         """The cosine of each patch's vector with the text's: localisation without gradients.
 
-        Patches go through the head as [CLS] does, which was trained on [CLS] alone (slides 3.3:
-        patch-text similarity).
+        A patch's vector is F([CLS] | patch): the final [CLS] where, in every layer, it has the one
+        patch to attend to. The patches' own outputs would not do, for no loss ever asked anything
+        of them: on the shop's pictures of several things they point right a third as often. Slides
+        3.3 show patch-text similarity and not what stands for a patch, so this is our choice.
         """
-        patch_BND = self.tower(self.image_sequence(image_BHWC))[:, 1:]
+        patch_BND = self.patch_vectors(image_BHWC)
         patch_BNE = self._vectors(patch_BND, "image", scored)
         heat_BN = jnp.einsum("BNE,BE->BN", patch_BNE, self.encode_text(ids_BT))
         side = self.config.vision.side
         return heat_BN.reshape(-1, side, side)
+
+    def patch_vectors(self, image_BHWC: Num[Array, "B H W 3"]) -> Float[Array, "B N D"]:
+        """F([CLS] | patch) of every patch, before the head."""
+        x_BSD = self.image_sequence(image_BHWC).x_BSD
+        class_BND = jnp.broadcast_to(x_BSD[:, :1], x_BSD[:, 1:].shape)
+
+        def apply(layer: Layer, streams: tuple[Array, Array]) -> tuple[Array, Array]:
+            x_BSD, class_BND = streams
+            context = layer.context(x_BSD)
+            patches = KeyValue(context.key[:, 1:], context.value[:, 1:])
+            return layer.given(x_BSD, context), layer.given_each(class_BND, patches)
+
+        return self.norm(self.blocks.scan(apply, (x_BSD, class_BND))[1])
 
     def _vectors(self, x_BD: Array, kind: Kind, scored: Scored | None) -> Array:
         predict = (scored or self.config.head.scored) == "predictor" and kind != "text"
