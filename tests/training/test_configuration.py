@@ -154,11 +154,11 @@ def test_a_field_that_came_since_a_run_began_is_no_difference():
     now = dump.to_json(load_experiment("coca/shop"))
     before = json.loads(json.dumps(now))
     del before["stall_seconds"], before["task"]["model"]["vision"]["stem"]
-    filled = run_directory._with_defaults(before)
+    filled = run_directory.with_defaults(before)
     assert filled["stall_seconds"] == now["stall_seconds"]
     assert filled["task"]["model"]["vision"]["stem"] == "linear"
     gone = {**now, "no_such_field": 1}
-    assert run_directory._with_defaults(gone) == gone
+    assert run_directory.with_defaults(gone) == gone
 
 
 def test_json_builds_nothing_from_outside_the_library():
