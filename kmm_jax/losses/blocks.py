@@ -64,13 +64,19 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    size: int, *, mesh: Mesh | None, axes: Sequence[str], block_columns: int | None = None
+    size: int,
+    *,
+    mesh: Mesh | None,
+    axes: Sequence[str],
+    block_columns: int | None = None,
+    vectors: int = 1,
 ) -> Plan:
     """The plan for a batch of ``size``.
 
     Args:
         axes: those the batch is split over.
         block_columns: by default as many as make a block of 64 MiB.
+        vectors: that an example brings to each side.
 
     Raises:
         ValueError: the batch does not divide over the devices.
@@ -81,8 +87,9 @@ def make_plan(
         raise ValueError(f"a contrastive batch of {size} does not divide over {devices} devices")
     if devices == 1:
         mesh, axes = None, ()
-    columns = block_columns or max(_BLOCK_ELEMENTS // (size // devices), _LEAST_COLUMNS)
-    return Plan(mesh=mesh, axes=axes, columns=min(columns, size))
+    rows = vectors * size // devices
+    columns = block_columns or max(_BLOCK_ELEMENTS // rows, _LEAST_COLUMNS)
+    return Plan(mesh=mesh, axes=axes, columns=min(columns, vectors * size))
 
 
 def blocks(
@@ -102,7 +109,7 @@ def product(equation: str, left: Array, right: Array) -> Array:
 
 
 def block_logits(
-    row_nE: Float[Array, "n E"], column_bE: Float[Array, "b E"], scale: Float[Array, ""]
+    row_nE: Float[Array, "n E"], column_bE: Float[Array, "b E"], scale: float | Float[Array, ""]
 ) -> Float[Array, "n b"]:
     """Scaled cosines of unit vectors."""
     return scale * product("ne,be->nb", row_nE, column_bE)

@@ -128,5 +128,5 @@ def test_at_16384_pictures_on_8_devices_no_device_holds_its_rows_of_logits():
 def test_a_batch_that_does_not_divide_is_refused():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     first, second = views(rows=12)
-    with pytest.raises(ValueError, match="12 pictures does not divide over 8"):
+    with pytest.raises(ValueError, match="12 does not divide over 8"):
         simclr_loss(first, second, mesh=mesh)
