@@ -19,6 +19,7 @@ _RUN = (
     "data.image_size=16",
     "data.threads=1",
     "task.model.vision.image_size=16",
+    "task.model.vision.stem=linear",
 )
 _ONE_TOWER = (
     "task.model.tower.depth=1",

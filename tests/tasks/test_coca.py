@@ -11,7 +11,7 @@ from flax import nnx
 from kmm_jax.tasks.coca import CoCaTask
 from kmm_jax.training.sharding import MeshConfig, make_mesh
 from kmm_jax.training.state import graph_of
-from tests.tasks.updates import MESHES, assert_equal, two_updates
+from tests.tasks.updates import MESHES, OVER_MESHES, assert_equal, quickly, two_updates
 from tests.tiny_models import tiny_coca
 
 ROWS, LENGTH = 16, 8
@@ -29,15 +29,18 @@ def batch():
 
 
 def test_the_loss_is_once_the_contrastive_and_twice_the_caption_loss_unless_told():
-    module = TASK.init(jax.random.key(0))
-    mesh = make_mesh(MeshConfig(data=1))
-    rows = jax.tree.map(jnp.asarray, batch())
-    loss, metrics = TASK.loss(module, rows, jax.random.key(1), mesh)
+    other = dataclasses.replace(TASK, contrastive_weight=0.5, caption_weight=3.0)
+
+    def losses():
+        module = TASK.init(jax.random.key(0))
+        mesh = make_mesh(MeshConfig(data=1))
+        rows = jax.tree.map(jnp.asarray, batch())
+        return [task.loss(module, rows, jax.random.key(1), mesh) for task in (TASK, other)]
+
+    (loss, metrics), (weighed, _) = quickly(losses)
     np.testing.assert_allclose(
         loss, metrics["contrastive_loss"] + 2 * metrics["caption_loss"], rtol=1e-6
     )
-    other = dataclasses.replace(TASK, contrastive_weight=0.5, caption_weight=3.0)
-    weighed, _ = other.loss(module, rows, jax.random.key(1), mesh)
     np.testing.assert_allclose(
         weighed, 0.5 * metrics["contrastive_loss"] + 3 * metrics["caption_loss"], rtol=1e-6
     )
@@ -48,7 +51,7 @@ def on_one():
     return two_updates(TASK, batch(), MeshConfig(data=1))
 
 
-@pytest.mark.parametrize("mesh", MESHES)
+@OVER_MESHES
 def test_two_updates_over_a_mesh_equal_those_of_one_device(on_one, mesh):
     assert_equal(two_updates(TASK, batch(), MESHES[mesh]), on_one)
 

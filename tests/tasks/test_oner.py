@@ -21,7 +21,7 @@ from kmm_jax.training.accumulation import gradients
 from kmm_jax.training.sharding import MeshConfig, make_mesh
 from kmm_jax.training.state import graph_of
 from kmm_jax.training.task import STATISTICS
-from tests.tasks.updates import MESHES, assert_equal, two_updates
+from tests.tasks.updates import MESHES, assert_equal, quickly, two_updates
 
 ROWS, LENGTH, WIDTH = 16, 8, 64
 
@@ -63,10 +63,29 @@ def pure(task, seed):
 
 
 def loss(task, module, rows=None):
+    """Of a whole batch; ``module`` is the student's."""
     return task.loss(module, rows or batch(), jax.random.key(0), make_mesh(MeshConfig(data=1)))
 
 
-@pytest.mark.parametrize(("row", "mesh"), [("cic", "2 x 2 x 2"), ("cmc", "fsdp 8")])
+def loss_of_fresh(task, seed=0):
+    """The loss and metrics of fresh networks, compiled as one."""
+
+    def whole(student, teacher):
+        graphdef = graph_of(task)
+        taught = task.taught_by(nnx.merge(graphdef, teacher))
+        return loss(taught, nnx.merge(graphdef, student))
+
+    return quickly(whole, pure(task, seed), pure(task, 1))
+
+
+@pytest.mark.parametrize(
+    ("row", "mesh"),
+    [
+        ("cmc", "2 x 2 x 2"),
+        pytest.param("cic", "2 x 2 x 2", marks=pytest.mark.slow),
+        pytest.param("cmc", "fsdp 8", marks=pytest.mark.slow),
+    ],
+)
 def test_two_updates_over_a_mesh_equal_those_of_one_device(row, mesh):
     """Running statistics of student and teacher included: they are over the global batch."""
     task = ROWS_OF_THE_TABLE[row]
@@ -76,13 +95,18 @@ def test_two_updates_over_a_mesh_equal_those_of_one_device(row, mesh):
     assert np.abs(mean).max() > 0, "running statistics moved"
 
 
-def test_parts_of_a_batch_give_the_whole_batchs_gradients():
-    task = ROWS_OF_THE_TABLE["cic"]
+@pytest.mark.parametrize("row", ["itc", pytest.param("cic", marks=pytest.mark.slow)])
+def test_parts_of_a_batch_give_the_whole_batchs_gradients(row):
+    task = ROWS_OF_THE_TABLE[row]
     mesh = make_mesh(MeshConfig(data=1))
 
     whole, parts = (
-        jax.jit(gradients(task, graph_of(task), mesh, parts=parts))(
-            pure(task, 0), pure(task, 1), batch(), jax.random.key(0)
+        quickly(
+            gradients(task, graph_of(task), mesh, parts=parts),
+            pure(task, 0),
+            pure(task, 1),
+            batch(),
+            jax.random.key(0),
         )
         for parts in (1, 4)
     )
@@ -101,7 +125,7 @@ def test_no_gradient_reaches_the_teacher():
         module = task.init(jax.random.key(0))
         return loss(task.taught_by(nnx.merge(graphdef, teacher)), module)[0]
 
-    for leaf in jax.tree.leaves(jax.grad(by_teacher)(pure(task, 1))):
+    for leaf in jax.tree.leaves(quickly(jax.grad(by_teacher), pure(task, 1))):
         assert not np.any(leaf)
 
 
@@ -109,7 +133,9 @@ def test_every_gradient_the_student_gets_is_of_a_part_it_uses():
     """The predictor is the student's; running statistics get none."""
     task = ROWS_OF_THE_TABLE["cmc"]
     graphdef = graph_of(task)
-    found = jax.grad(lambda state: loss(bound(task), nnx.merge(graphdef, state))[0])(pure(task, 0))
+    found = quickly(
+        jax.grad(lambda state: loss(bound(task), nnx.merge(graphdef, state))[0]), pure(task, 0)
+    )
     for path, leaf in jax.tree_util.tree_leaves_with_path(found):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         running = name.endswith(("mean", "variance"))
@@ -143,7 +169,7 @@ def test_itc_is_both_directions_of_moco_v3():
         key = normal(teacher.project({other: theirs[other]}, predict=False)[other])
         logits = query @ key.T / 0.2
         expected += 2 * 0.2 * -jnp.mean(jnp.diag(jax.nn.log_softmax(logits)))
-    np.testing.assert_allclose(loss(task, task.init(jax.random.key(0)))[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(loss_of_fresh(ROWS_OF_THE_TABLE["itc"])[0], expected, rtol=1e-5)
 
 
 def test_where_image_and_text_are_one_cic_is_xmc():
@@ -200,8 +226,7 @@ def test_the_teacher_sees_the_other_view():
 
 
 def test_running_statistics_are_each_networks_own():
-    task = bound(ROWS_OF_THE_TABLE["itc"])
-    moved = loss(task, task.init(jax.random.key(0)))[1][STATISTICS]
+    moved = loss_of_fresh(ROWS_OF_THE_TABLE["itc"])[1][STATISTICS]
     student, teacher = (
         side["head"]["projector"]["norms"][0]["mean"] for side in (moved.student, moved.teacher)
     )
@@ -254,9 +279,7 @@ def test_a_step_costs_the_sum_of_the_encoder_passes_it_needs(row):
 
 def test_masked_modelling_adds_its_losses_and_leaves_the_teacher_whole():
     config = dataclasses.replace(tiny(), masking=MaskingConfig())
-    task = bound(OneRTask(model=config, cmc=1.0))
-    module = task.init(jax.random.key(0))
-    value, metrics = loss(task, module)
+    value, metrics = loss_of_fresh(OneRTask(model=config, cmc=1.0))
     parts = ("itc_loss", "cmc_loss", "masked_pixels_loss", "masked_words_loss")
     np.testing.assert_allclose(value, sum(metrics[name] for name in parts), rtol=1e-5)
     assert all(metrics[name] > 0 for name in parts)
@@ -264,8 +287,7 @@ def test_masked_modelling_adds_its_losses_and_leaves_the_teacher_whole():
 
 def test_the_temperature_can_be_learned():
     config = dataclasses.replace(tiny(), learned_temperature=True)
-    task = bound(OneRTask(model=config))
-    _, metrics = loss(task, task.init(jax.random.key(0)))
+    _, metrics = loss_of_fresh(OneRTask(model=config))
     np.testing.assert_allclose(metrics["logit_scale"], 5.0, rtol=1e-5)
 
 

@@ -7,7 +7,6 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
@@ -26,10 +25,9 @@ from kmm_jax.tasks.clip import CLIPTask
 from kmm_jax.tasks.slip import SLIPTask
 from kmm_jax.training.config_file import load_experiment
 from kmm_jax.training.metrics import read_records
-from kmm_jax.training.sharding import MeshConfig, make_mesh, param_specs, state_shardings
-from kmm_jax.training.state import create, graph_of
-from kmm_jax.training.update import make_update, place
-from tests.tasks.updates import MESHES, assert_equal, two_updates
+from kmm_jax.training.sharding import MeshConfig, make_mesh
+from kmm_jax.training.state import graph_of
+from tests.tasks.updates import MESHES, OVER_MESHES, assert_equal, quickly, two_updates
 from tests.tiny_shop import SIZES, picture, write
 
 ROWS, LENGTH, WIDTH = 16, 8, 64
@@ -71,21 +69,27 @@ def module():
 MESH = functools.cache(lambda: make_mesh(MeshConfig(data=1)))
 
 
-def test_the_loss_is_clips_and_the_weighted_one_between_views(module):
-    rows = jax.tree.map(jnp.asarray, batch())
-    loss, metrics = TASK.loss(module, rows, jax.random.key(1), MESH())
-    clip, clip_metrics = CLIPTask(model=TASK.model.clip).loss(
-        module.clip, rows, jax.random.key(1), MESH()
-    )
-    heads = [module.view_head(module.clip.vision(rows["views"][:, view])[1]) for view in range(2)]
-    between_views, _ = simclr_loss(*heads, temperature=0.1)
+def test_the_loss_is_clips_and_the_weighted_one_between_views():
+    weighed = dataclasses.replace(TASK, ssl_weight=0.25)
+
+    def losses():
+        module = TASK.init(jax.random.key(0))
+        rows = jax.tree.map(jnp.asarray, batch())
+        heads = [module.view_head(module.clip.vision(rows["views"][:, v])[1]) for v in range(2)]
+        clip = CLIPTask(model=TASK.model.clip)
+        return (
+            TASK.loss(module, rows, jax.random.key(1), MESH()),
+            weighed.loss(module, rows, jax.random.key(1), MESH())[0],
+            clip.loss(module.clip, rows, jax.random.key(1), MESH()),
+            simclr_loss(*heads, temperature=0.1)[0],
+        )
+
+    (loss, metrics), quarter, (clip, clip_metrics), between_views = quickly(losses)
     np.testing.assert_allclose(metrics["contrastive_loss"], clip, rtol=1e-5)
     np.testing.assert_allclose(metrics["ssl_loss"], between_views, rtol=1e-5)
     np.testing.assert_allclose(loss, clip + between_views, rtol=1e-5)
     assert clip_metrics.keys() < metrics.keys()
-    weighed = dataclasses.replace(TASK, ssl_weight=0.25)
-    loss, _ = weighed.loss(module, rows, jax.random.key(1), MESH())
-    np.testing.assert_allclose(loss, clip + 0.25 * between_views, rtol=1e-5)
+    np.testing.assert_allclose(quarter, clip + 0.25 * between_views, rtol=1e-5)
 
 
 def test_the_loss_between_views_reaches_the_tower_and_neither_texts_nor_projections(module):
@@ -97,7 +101,7 @@ def test_the_loss_between_views_reaches_the_tower_and_neither_texts_nor_projecti
             "ssl_loss"
         ]
 
-    gradients = nnx.to_pure_dict(jax.jit(jax.grad(ssl_loss))(nnx.as_pure(state)))
+    gradients = nnx.to_pure_dict(quickly(jax.grad(ssl_loss), nnx.as_pure(state)))
 
     def reached(tree):
         return [float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(tree)]
@@ -113,31 +117,19 @@ def on_one():
     return two_updates(TASK, batch(), MeshConfig(data=1))
 
 
-@pytest.mark.parametrize("mesh", MESHES)
+@OVER_MESHES
 def test_two_updates_over_a_mesh_equal_those_of_one_device(on_one, mesh):
     """Batch norm and both losses are over the global batch."""
     assert_equal(two_updates(TASK, batch(), MESHES[mesh]), on_one)
 
 
-@pytest.mark.parametrize("config", [MeshConfig(data=1), MESHES["2 x 2 x 2"]], ids=["one", "eight"])
+@pytest.mark.parametrize(
+    "config",
+    [MeshConfig(data=1), pytest.param(MESHES["2 x 2 x 2"], marks=pytest.mark.slow)],
+    ids=["one", "eight"],
+)
 def test_two_updates_in_two_parts_equal_those_of_the_whole_batch(on_one, config):
-    mesh, optimizer = make_mesh(config), optax.sgd(0.1)
-    abstract = jax.eval_shape(lambda: create(TASK, optimizer, 0, averaged=False))
-    specs = param_specs(abstract.params, TASK.sharding_rules, mesh, fsdp_min_size=1)
-    shardings = state_shardings(abstract, specs, optimizer, mesh)
-    state = jax.jit(lambda: create(TASK, optimizer, 0, averaged=False), out_shardings=shardings)()
-    update = make_update(
-        TASK,
-        graph_of(TASK),
-        optimizer,
-        lambda step: jnp.float32(0.1),
-        mesh,
-        shardings,
-        accumulate=2,
-    )
-    for _ in range(2):
-        state, metrics = update(state, place(batch(), mesh))
-    assert_equal((state, metrics.fetch()), on_one)
+    assert_equal(two_updates(TASK, batch(), config, accumulate=2), on_one)
 
 
 def test_flops_count_two_more_pictures_and_the_head():
@@ -179,6 +171,7 @@ def test_the_paper_recipes_differ_in_what_the_paper_says():
 
 TINY = [
     *(size for size in SIZES if "pooler" not in size and "duration" not in size),
+    "task.model.vision.stem=linear",
     "task.model.head.hidden=64",
     "task.model.head.embedding=16",
     "task.ssl_weight=0.5",
@@ -228,13 +221,13 @@ def test_a_trained_slip_is_used_as_the_clip_in_it(run_dir):
     functions = SLIPTask(model=trained.config).functions()
     np.testing.assert_allclose(
         model.embed_image(list(pixels)),
-        functions["encode_image"](slip, {"image": jnp.asarray(pixels)}),
+        jax.jit(functions["encode_image"])(slip, {"image": jnp.asarray(pixels)}),
         atol=1e-5,
     )
     texts = ["빨간 셔츠", "파란 바지"]
     ids = model.tokenizer.sequences(texts, None, model.text_length)
     np.testing.assert_allclose(
-        model.embed_text(texts), functions["encode_text"](slip, {"text": ids}), atol=1e-5
+        model.embed_text(texts), jax.jit(functions["encode_text"])(slip, {"text": ids}), atol=1e-5
     )
     assert model.embed_image([picture()]).shape == (1, 32)
 

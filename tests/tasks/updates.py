@@ -1,9 +1,12 @@
 """Updates of a task over a mesh, and what must be equal to those of one device."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from kmm_jax.training.sharding import MeshConfig, make_mesh, param_specs, state_shardings
 from kmm_jax.training.state import create, graph_of
@@ -15,35 +18,53 @@ MESHES = {
     "2 x 2 x 2": MeshConfig(data=2, fsdp=2, tensor=2),
 }
 
+# The mesh with every axis is tried by every `make test`, the other too by `make test-all`.
+OVER_MESHES = pytest.mark.parametrize(
+    "mesh", ["2 x 2 x 2", pytest.param("fsdp 8", marks=pytest.mark.slow)]
+)
 
-def updater(task, batch, config):
+OPTIMIZER = optax.sgd(0.1)
+
+# Most of a compilation here is LLVM polishing code that runs twice.
+QUICKLY = {"xla_backend_optimization_level": 0}
+
+
+def quickly(function, *arguments):
+    """The function's value, traced whole and compiled without polish."""
+    return jax.jit(function).lower(*arguments).compile(compiler_options=QUICKLY)(*arguments)
+
+
+@functools.cache
+def _start(task, optimizer, averaged):
+    """The first state, on the host."""
+    function = functools.partial(create, task, optimizer, 0, averaged=averaged)
+    return jax.device_get(quickly(function))
+
+
+def updater(task, batch, config, *, accumulate=1):
     """The compiled update, a fresh state and the batch, in their places."""
-    mesh, optimizer = make_mesh(config), optax.sgd(0.1)
-    taught = isinstance(task, TaughtTask)
-
-    def start():
-        return create(task, optimizer, 0, averaged=taught)
-
-    abstract = jax.eval_shape(start)
-    specs = param_specs(abstract.params, task.sharding_rules, mesh, fsdp_min_size=1)
-    shardings = state_shardings(abstract, specs, optimizer, mesh)
-    state = jax.jit(start, out_shardings=shardings)()
+    mesh, taught = make_mesh(config), isinstance(task, TaughtTask)
+    first = _start(task, OPTIMIZER, taught)
+    specs = param_specs(first.params, task.sharding_rules, mesh, fsdp_min_size=1)
+    shardings = state_shardings(first, specs, OPTIMIZER, mesh)
+    state = jax.device_put(first, shardings)
     update = make_update(
         task,
         graph_of(task),
-        optimizer,
+        OPTIMIZER,
         lambda step: jnp.float32(0.1),
         mesh,
         shardings,
         average=(lambda step: jnp.float32(0.9)) if taught else None,
+        accumulate=accumulate,
     )
     rows = place(batch, mesh)
-    return update.lower(state, rows).compile(), state, rows
+    return update.lower(state, rows).compile(compiler_options=QUICKLY), state, rows
 
 
-def two_updates(task, batch, config):
+def two_updates(task, batch, config, *, accumulate=1):
     """State and metrics after two updates."""
-    update, state, rows = updater(task, batch, config)
+    update, state, rows = updater(task, batch, config, accumulate=accumulate)
     for _ in range(2):
         state, metrics = update(state, rows)
     return state, metrics.fetch()
