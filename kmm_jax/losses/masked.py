@@ -5,6 +5,7 @@ B batch, N patches, T text positions, V vocabulary, P numbers of a patch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -41,14 +42,34 @@ def masked_pixels(
 
 
 def masked_words(
-    logits_BTV: Float[Array, "B T V"],
+    vector_BTD: Float[Array, "B T D"],
+    logits: Callable[[Float[Array, "B D"]], Float[Array, "B V"]],
     ids_BT: Int[Array, "B T"],
     masked_BT: Bool[Array, "B T"],
 ) -> MaskedSums:
-    """Cross-entropy at the masked words (arXiv 1810.04805, section 3.1)."""
-    logits_BTV = logits_BTV.astype(jnp.float32)
-    own_BT = jnp.take_along_axis(logits_BTV, ids_BT[..., None], axis=-1)[..., 0]
-    loss_BT = jax.nn.logsumexp(logits_BTV, axis=-1) - own_BT
-    return MaskedSums(
-        jnp.sum(jnp.where(masked_BT, loss_BT, 0)), jnp.sum(masked_BT, dtype=jnp.float32)
-    )
+    """Cross-entropy at the masked words (arXiv 1810.04805, section 3.1).
+
+    The logits of one position at a time are in memory, and computed again for the gradient: those
+    of every position would be the largest array of the whole step.
+
+    Args:
+        vector_BTD: what the words are told from.
+        logits: turns vectors into a number for each word of the vocabulary.
+        ids_BT: the words that were there.
+        masked_BT: which of them are to be told.
+    """
+
+    @jax.checkpoint
+    def position(
+        total: Float[Array, ""],
+        at: tuple[Float[Array, "B D"], Int[Array, "B"], Bool[Array, "B"]],
+    ) -> tuple[Float[Array, ""], None]:
+        vector_BD, ids_B, masked_B = at
+        logits_BV = logits(vector_BD).astype(jnp.float32)
+        own_B = jnp.take_along_axis(logits_BV, ids_B[:, None], axis=-1)[:, 0]
+        loss_B = jax.nn.logsumexp(logits_BV, axis=-1) - own_B
+        return total + jnp.sum(jnp.where(masked_B, loss_B, 0)), None
+
+    along_T = (vector_BTD.swapaxes(0, 1), ids_BT.T, masked_BT.T)
+    loss, _ = jax.lax.scan(position, jnp.zeros((), jnp.float32), along_T)
+    return MaskedSums(loss, jnp.sum(masked_BT, dtype=jnp.float32))

@@ -261,7 +261,9 @@ class OneRTask:
                     pixels = MaskedSums(*jax.tree.map(jnp.add, pixels, found))
             for stream in (text, both):
                 if stream is not None:
-                    found = masked_words(module.word_logits(stream), batch["text"], masked_BT)
+                    found = masked_words(
+                        module.word_vectors(stream), module.word_logits, batch["text"], masked_BT
+                    )
                     words = MaskedSums(*jax.tree.map(jnp.add, words, found))
         return Masked(pixels, words)
 

@@ -318,11 +318,14 @@ class OneR(nnx.Module):
         assert self.masking is not None
         return self.masking.pixels(final_BSD[:, 1 : 1 + self.config.vision.patches])
 
-    def word_logits(self, final_BSD: Float[Array, "B S D"]) -> Float[Array, "B T V"]:
-        """Every token, from the final vectors of a stream that ends with them."""
+    def word_vectors(self, final_BSD: Float[Array, "B S D"]) -> Float[Array, "B T D"]:
+        """What ``word_logits`` takes, from the final vectors of a stream that ends with words."""
         assert self.masking is not None
-        word_BTD = final_BSD[:, -self.config.text.length :]
-        return self.text.attend(self.masking.words_norm(word_BTD))
+        return self.masking.words_norm(final_BSD[:, -self.config.text.length :])
+
+    def word_logits(self, vector_XD: Float[Array, "*X D"]) -> Float[Array, "*X V"]:
+        """A number for every token of the vocabulary, by its embedding."""
+        return self.text.attend(vector_XD)
 
 
 def statistics(module: Any) -> Any:
