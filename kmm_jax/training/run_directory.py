@@ -55,13 +55,29 @@ def check(experiment: Experiment, where: RunPlace) -> Path | None:
                 f"no tokenizer at {experiment.tokenizer}; train one with: "
                 f"kmm tokenizer train INPUT --output {experiment.tokenizer}"
             )
+        _check_evaluators(experiment, source)
         return source
     if source.is_file() and source.read_bytes() != copy.read_bytes():
         raise ConfigError(
             f"{root} was trained with another tokenizer than {source}; its ids mean other "
             "texts. Choose another --run-dir, or name the run's own tokenizer."
         )
+    _check_evaluators(experiment, copy)
     return copy
+
+
+def _check_evaluators(experiment: Experiment, own: Path) -> None:
+    """Refuse evaluators whose tokenizer is not the run's: their ids would mean other texts."""
+    for number, evaluator in enumerate(experiment.evaluators):
+        named = getattr(getattr(evaluator, "data", None), "tokenizer", None)
+        if not isinstance(named, str):
+            continue
+        other = _tokenizer_file(Path(named))
+        if other.is_file() and other.read_bytes() != own.read_bytes():
+            raise ConfigError(
+                f"the evaluator {evaluator.name!r} reads texts by the tokenizer {other}, the run "
+                f"by {own}, and they differ; set evaluators.{number}.data.tokenizer={own.parent}"
+            )
 
 
 def write(experiment: Experiment, where: RunPlace, tokenizer: Path | None) -> None:

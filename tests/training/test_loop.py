@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from flax import nnx
 
 from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.training import run_directory
 from kmm_jax.training.checkpoint import saved_steps
 from kmm_jax.training.checkpoint_config import CheckpointConfig
 from kmm_jax.training.loop import NotFiniteError, train
 from kmm_jax.training.metrics import OF_PROCESSES, read_records
 from kmm_jax.training.optimizer import Adafactor, AdamW
+from kmm_jax.training.run_place import RunPlace
 from kmm_jax.training.sharding import MeshConfig
 from tests.training import toy
 
@@ -137,6 +140,34 @@ def test_the_tokenizer_is_copied_and_no_other_taken_later(tmp_path):
     (tokenizer / "tokenizer.json").unlink()
     with pytest.raises(DataError, match="kmm tokenizer train"):
         train(experiment, tmp_path / "run2", loader=toy.ToyLoader())
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """An evaluator that reads texts by a tokenizer of its own."""
+
+    data: SimpleNamespace
+    name: str = "reading"
+    every: str = "1 steps"
+
+    def run(self, functions, params):
+        yield "score", 1.0
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_an_evaluator_reads_texts_as_the_run_does(tmp_path, same):
+    own, other = tmp_path / "own", tmp_path / "other"
+    for folder, text in ((own, "{}"), (other, "{}" if same else '{"other": 1}')):
+        folder.mkdir()
+        (folder / "tokenizer.json").write_text(text)
+    evaluator = Reading(SimpleNamespace(tokenizer=str(other)))
+    where = RunPlace(tmp_path / "run")
+    experiment = toy.experiment(tokenizer=str(own), evaluators=(evaluator,))
+    if same:
+        assert run_directory.check(experiment, where) == own / "tokenizer.json"
+    else:
+        with pytest.raises(ConfigError, match=rf"evaluators\.0\.data\.tokenizer={own}"):
+            run_directory.check(experiment, where)
 
 
 def test_the_average_follows_the_formula(tmp_path):
