@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.compiler import xla_flags
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Eight fake devices, so that sharding is tested everywhere; set before anything imports JAX.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("XLA_FLAGS", xla_flags(devices=8))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

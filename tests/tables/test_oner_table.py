@@ -27,6 +27,7 @@ from kmm_jax.text.tokenizer import Tokenizer
 from kmm_jax.training import overrides
 from kmm_jax.training.config_file import load_config, load_experiment
 from kmm_jax.training.loop import train
+from tests.compiler import xla_flags
 
 RUNG = Path(__file__).with_name("tiny_rung.py")
 
@@ -52,7 +53,7 @@ def tiny_table(shop, monkeypatch):
 def output(shop, tmp_path_factory):
     """Every row of the table at one seed, by the command, in a process with one device."""
     folder = tmp_path_factory.mktemp("table")
-    flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "KMM_TINY_SHOP": str(shop)}
+    flags = {"XLA_FLAGS": xla_flags(devices=1), "KMM_TINY_SHOP": str(shop)}
     subprocess.run(
         [sys.executable, "-m", "kmm_jax", "table", RUNG, "--output", folder, "--seeds", "3"],
         env=os.environ | flags,

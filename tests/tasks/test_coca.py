@@ -11,7 +11,7 @@ from flax import nnx
 from kmm_jax.tasks.coca import CoCaTask
 from kmm_jax.training.sharding import MeshConfig, make_mesh
 from kmm_jax.training.state import graph_of
-from tests.tasks.updates import MESHES, OVER_MESHES, assert_equal, quickly, two_updates
+from tests.tasks.updates import MESHES, OVER_MESHES, assert_equal, two_updates
 from tests.tiny_models import tiny_coca
 
 ROWS, LENGTH = 16, 8
@@ -37,7 +37,7 @@ def test_the_loss_is_once_the_contrastive_and_twice_the_caption_loss_unless_told
         rows = jax.tree.map(jnp.asarray, batch())
         return [task.loss(module, rows, jax.random.key(1), mesh) for task in (TASK, other)]
 
-    (loss, metrics), (weighed, _) = quickly(losses)
+    (loss, metrics), (weighed, _) = jax.jit(losses)()
     np.testing.assert_allclose(
         loss, metrics["contrastive_loss"] + 2 * metrics["caption_loss"], rtol=1e-6
     )

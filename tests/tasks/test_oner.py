@@ -21,7 +21,7 @@ from kmm_jax.training.accumulation import gradients
 from kmm_jax.training.sharding import MeshConfig, make_mesh
 from kmm_jax.training.state import graph_of
 from kmm_jax.training.task import STATISTICS
-from tests.tasks.updates import MESHES, assert_equal, quickly, two_updates
+from tests.tasks.updates import MESHES, assert_equal, two_updates
 
 ROWS, LENGTH, WIDTH = 16, 8, 64
 
@@ -75,7 +75,7 @@ def loss_of_fresh(task, seed=0):
         taught = task.taught_by(nnx.merge(graphdef, teacher))
         return loss(taught, nnx.merge(graphdef, student))
 
-    return quickly(whole, pure(task, seed), pure(task, 1))
+    return jax.jit(whole)(pure(task, seed), pure(task, 1))
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,7 @@ def test_parts_of_a_batch_give_the_whole_batchs_gradients(row):
     mesh = make_mesh(MeshConfig(data=1))
 
     whole, parts = (
-        quickly(
-            gradients(task, graph_of(task), mesh, parts=parts),
+        jax.jit(gradients(task, graph_of(task), mesh, parts=parts))(
             pure(task, 0),
             pure(task, 1),
             batch(),
@@ -125,7 +124,7 @@ def test_no_gradient_reaches_the_teacher():
         module = task.init(jax.random.key(0))
         return loss(task.taught_by(nnx.merge(graphdef, teacher)), module)[0]
 
-    for leaf in jax.tree.leaves(quickly(jax.grad(by_teacher), pure(task, 1))):
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(by_teacher))(pure(task, 1))):
         assert not np.any(leaf)
 
 
@@ -133,9 +132,8 @@ def test_every_gradient_the_student_gets_is_of_a_part_it_uses():
     """The predictor is the student's; running statistics get none."""
     task = ROWS_OF_THE_TABLE["cmc"]
     graphdef = graph_of(task)
-    found = quickly(
-        jax.grad(lambda state: loss(bound(task), nnx.merge(graphdef, state))[0]), pure(task, 0)
-    )
+    by_student = jax.grad(lambda state: loss(bound(task), nnx.merge(graphdef, state))[0])
+    found = jax.jit(by_student)(pure(task, 0))
     for path, leaf in jax.tree_util.tree_leaves_with_path(found):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         running = name.endswith(("mean", "variance"))

@@ -27,7 +27,7 @@ from kmm_jax.training.config_file import load_experiment
 from kmm_jax.training.metrics import read_records
 from kmm_jax.training.sharding import MeshConfig, make_mesh
 from kmm_jax.training.state import graph_of
-from tests.tasks.updates import MESHES, OVER_MESHES, assert_equal, quickly, two_updates
+from tests.tasks.updates import MESHES, OVER_MESHES, assert_equal, two_updates
 from tests.tiny_shop import SIZES, picture, write
 
 ROWS, LENGTH, WIDTH = 16, 8, 64
@@ -84,7 +84,7 @@ def test_the_loss_is_clips_and_the_weighted_one_between_views():
             simclr_loss(*heads, temperature=0.1)[0],
         )
 
-    (loss, metrics), quarter, (clip, clip_metrics), between_views = quickly(losses)
+    (loss, metrics), quarter, (clip, clip_metrics), between_views = jax.jit(losses)()
     np.testing.assert_allclose(metrics["contrastive_loss"], clip, rtol=1e-5)
     np.testing.assert_allclose(metrics["ssl_loss"], between_views, rtol=1e-5)
     np.testing.assert_allclose(loss, clip + between_views, rtol=1e-5)
@@ -101,7 +101,7 @@ def test_the_loss_between_views_reaches_the_tower_and_neither_texts_nor_projecti
             "ssl_loss"
         ]
 
-    gradients = nnx.to_pure_dict(quickly(jax.grad(ssl_loss), nnx.as_pure(state)))
+    gradients = nnx.to_pure_dict(jax.jit(jax.grad(ssl_loss))(nnx.as_pure(state)))
 
     def reached(tree):
         return [float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(tree)]

@@ -25,20 +25,12 @@ OVER_MESHES = pytest.mark.parametrize(
 
 OPTIMIZER = optax.sgd(0.1)
 
-# Most of a compilation here is LLVM polishing code that runs twice.
-QUICKLY = {"xla_backend_optimization_level": 0}
-
-
-def quickly(function, *arguments):
-    """The function's value, traced whole and compiled without polish."""
-    return jax.jit(function).lower(*arguments).compile(compiler_options=QUICKLY)(*arguments)
-
 
 @functools.cache
 def _start(task, optimizer, averaged):
     """The first state, on the host."""
     function = functools.partial(create, task, optimizer, 0, averaged=averaged)
-    return jax.device_get(quickly(function))
+    return jax.device_get(jax.jit(function)())
 
 
 def updater(task, batch, config, *, accumulate=1):
@@ -59,7 +51,7 @@ def updater(task, batch, config, *, accumulate=1):
         accumulate=accumulate,
     )
     rows = place(batch, mesh)
-    return update.lower(state, rows).compile(compiler_options=QUICKLY), state, rows
+    return update.lower(state, rows).compile(), state, rows
 
 
 def two_updates(task, batch, config, *, accumulate=1):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from kmm_jax.training.metrics import read_records
+from tests.compiler import xla_flags
 from tests.tiny_shop import SIZES, write
 
 STEPS = 12
@@ -60,7 +61,7 @@ def launch(data, kmm, repository, processes, run_dir, *more, steps=STEPS):
         KMM=str(kmm),
         RESTART_SECONDS="0",
         GRACE_SECONDS="40",
-        XLA_FLAGS=f"--xla_force_host_platform_device_count={4 // processes}",
+        XLA_FLAGS=xla_flags(devices=4 // processes),
     )
 
 
@@ -136,7 +137,7 @@ def test_without_a_launcher_too_the_others_end_within_a_minute(data, kmm, reposi
             KMM_COORDINATOR=f"127.0.0.1:{port}",
             KMM_PROCESSES="2",
             KMM_PROCESS=str(number),
-            XLA_FLAGS="--xla_force_host_platform_device_count=2",
+            XLA_FLAGS=xla_flags(devices=2),
         )
         for number in range(2)
     ]

@@ -23,6 +23,7 @@ jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=proc
 from kmm_jax.training.loop import train
 from kmm_jax.training.sharding import MeshConfig
 from tests.training import toy
+from tests.compiler import xla_flags
 
 class Half(toy.ToyLoader):
     def batches(self, start_step=0):
@@ -48,7 +49,7 @@ def _run(repository, run_dir, steps, signal_at=-1, slow=-1):
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
 
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = os.environ | {"XLA_FLAGS": xla_flags(devices=2)}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *map(str, (i, port, run_dir, steps, signal_at, slow))],

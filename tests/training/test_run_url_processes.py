@@ -152,6 +152,7 @@ jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=proc
 from kmm_jax.training.loop import train
 from kmm_jax.training.sharding import MeshConfig
 from tests.training import toy
+from tests.compiler import xla_flags
 
 class Half(toy.ToyLoader):
     def batches(self, start_step=0):
@@ -168,7 +169,7 @@ def _two(repository: Path, folder: Path, url: str, steps: int) -> tuple[list[int
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "TMPDIR": str(folder)}
+    environment = {"XLA_FLAGS": xla_flags(devices=2), "TMPDIR": str(folder)}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *map(str, (number, port, url, steps))],
