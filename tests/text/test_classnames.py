@@ -42,10 +42,27 @@ def test_korean_names_are_korean_and_english_names_are_english(classes: ClassSet
 def test_sets_are_complete() -> None:
     sizes = {one.name: len(one) for one in SETS}
     assert sizes["cifar10"] == 10
+    assert sizes["imagenet1k"] == 1000
     assert sizes["fashion_article_types"] == 143
     assert sizes["fashion_colours"] == 46
     assert sizes["fashion_sub_categories"] == 45
     assert sizes["fashion_genders"] == 5
+
+
+def test_imagenet_is_in_the_order_of_its_labels() -> None:
+    """Which is that of the WordNet numbers; homonyms are told apart."""
+    imagenet = class_set("imagenet1k")
+    assert list(imagenet.keys) == sorted(imagenet.keys)
+    assert all(re.fullmatch(r"n\d{8}", key) for key in imagenet.keys)
+    for key, name in {
+        "n01440764": "텐치",
+        "n02012849": "두루미",  # a crane that flies
+        "n03126707": "건설용 크레인",  # and one that lifts
+        "n02129604": "호랑이",
+        "n03793489": "컴퓨터 마우스",
+        "n15075141": "두루마리 화장지",
+    }.items():
+        assert imagenet.ko[imagenet.index(key)] == name
 
 
 def test_every_value_of_the_real_table_has_a_name(shared_data: Path) -> None:
