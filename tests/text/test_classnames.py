@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ast
 import re
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -42,11 +44,51 @@ def test_korean_names_are_korean_and_english_names_are_english(classes: ClassSet
 def test_sets_are_complete() -> None:
     sizes = {one.name: len(one) for one in SETS}
     assert sizes["cifar10"] == 10
+    assert sizes["cifar100"] == 100
+    assert sizes["food101"] == 101
+    assert sizes["oxford_flowers102"] == 102
+    assert sizes["oxford_iiit_pet"] == 37
     assert sizes["imagenet1k"] == 1000
     assert sizes["fashion_article_types"] == 143
     assert sizes["fashion_colours"] == 46
     assert sizes["fashion_sub_categories"] == 45
     assert sizes["fashion_genders"] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("imagenet1k", "datasets/imagenet2012/labels.txt"),
+        ("food101", "image_classification/food-101_classes.txt"),
+    ],
+)
+def test_labels_are_in_the_order_of_tensorflow_datasets(name: str, file: str) -> None:
+    folder = resources.files("tensorflow_datasets")
+    labels = folder.joinpath(file).read_text("utf-8").split("\n")
+    assert list(class_set(name).keys) == [line.split()[0] for line in labels if line]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "list_name"),
+    [
+        ("oxford_iiit_pet", "oxford_iiit_pet", "_LABEL_CLASSES"),
+        ("oxford_flowers102", "oxford_flowers102", "_NAMES"),
+    ],
+)
+def test_labels_are_those_listed_in_tensorflow_datasets(
+    name: str, file: str, list_name: str
+) -> None:
+    source = resources.files("tensorflow_datasets").joinpath(
+        "datasets", file, f"{file}_dataset_builder.py"
+    )
+    (labels,) = (
+        ast.literal_eval(node.value)
+        for node in ast.parse(source.read_text("utf-8")).body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id == list_name
+    )
+    assert list(class_set(name).keys) == labels
 
 
 def test_imagenet_is_in_the_order_of_its_labels() -> None:
@@ -109,7 +151,7 @@ def test_a_template_that_cannot_be_filled_is_refused(template: str) -> None:
 
 def test_unknown_names_are_told_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'cifar10'"):
-        class_set("cifar100")
+        class_set("cifar11")
     with pytest.raises(UserError, match="no class set"):
         class_set("../templates")
     with pytest.raises(UserError, match="no templates of the kind"):
