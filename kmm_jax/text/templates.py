@@ -69,7 +69,7 @@ def check_template(template: str) -> None:
 
 
 def kinds() -> tuple[str, ...]:
-    """The kinds of templates: ``photo`` for things, ``fashion`` for garments, and so on."""
+    """The kinds of templates: ``photo`` for things, ``anything`` also for drawings, and so on."""
     return tuple(_all()["ko"])
 
 

@@ -134,6 +134,13 @@ def test_there_are_enough_korean_templates_and_each_is_sound() -> None:
                 check_template(line)
 
 
+def test_imagenet_has_eighty_korean_sentences_that_agree_with_every_name() -> None:
+    """No particle is in doubt (을(를)), and none is doubled."""
+    assert len(templates("ko", class_set("imagenet1k").kind)) == 80
+    for texts in prompts(class_set("imagenet1k"), "ko"):
+        assert not any(re.search(r"\(|이라는라는", text) for text in texts)
+
+
 def test_particles_follow_the_name() -> None:
     assert fill("{name:을/를} 찍은 사진", "트럭") == "트럭을 찍은 사진"
     assert fill("{name:을/를} 찍은 사진", "비행기") == "비행기를 찍은 사진"
