@@ -44,6 +44,7 @@ def test_korean_names_are_korean_and_english_names_are_english(classes: ClassSet
 def test_sets_are_complete() -> None:
     sizes = {one.name: len(one) for one in SETS}
     assert sizes["cifar10"] == 10
+    assert sizes["fashion_mnist"] == 10
     assert sizes["cifar100"] == 100
     assert sizes["food101"] == 101
     assert sizes["oxford_flowers102"] == 102
