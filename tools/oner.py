@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from kmm_jax import cli
+from kmm_jax.data.images import upright_size
 from kmm_jax.data.sources import open_source
 from kmm_jax.errors import UserError
+from kmm_jax.evaluation.box_targets import targets_of
 from kmm_jax.evaluation.figures import svg
 from kmm_jax.files import atomic_write
 from kmm_jax.planning.step import prepared, trace_step
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if done is None:
                 raise UserError("interrupted; the same command continues")
     if arguments.pictures:
-        _draw(arguments.work / "shop", results.FOLDER / "oner")
+        _draw(arguments.work / "shop")
     _write(seeds)
     return 0
 
@@ -134,9 +136,11 @@ def _write(seeds: Sequence[int]) -> None:
         ),
         "",
     ]
-    pictures = sorted((results.FOLDER / "oner").glob("*.png"))
-    for picture in pictures:
-        parts += [f"![{picture.stem}](oner/{picture.name})", ""]
+    drawn = {name: text for name, text in _PICTURES.items() if _picture(name).exists()}
+    if drawn:
+        parts += ["## Pictures", "", "Of the shop's held-out pictures, by the runs of seed 0.", ""]
+    for name, text in drawn.items():
+        parts += [text, "", f"![{text.partition('.')[0]}](oner/{name}.png)", ""]
     results.write(
         "oner",
         title="OneR: the ablation table of slides 3.3 at the size of a CPU",
@@ -144,6 +148,21 @@ def _write(seeds: Sequence[int]) -> None:
         values=values,
         body="\n".join([_PREFACE, *parts]),
     )
+
+
+_PICTURES = {
+    "heat-cmc": "OneR's heat-maps: similarity of each patch to a phrase, without Grad-CAM. A "
+    "circle is the highest patch, a box what the map encloses; the last column is all phrases.",
+    "heat-clip": "CLIP's heat-maps of the same, by Grad-CAM.",
+    "map-itc": "ITC early and late: images and texts stay apart.",
+    "map-cmc": "OneR early and late: images, texts, and both read in one pass.",
+    "composed-together": "Composed retrieval: a picture and words that OneR reads in one pass.",
+    "composed-sum": "Composed retrieval: the sum of the picture's vector and the words'.",
+}
+
+
+def _picture(name: str) -> Path:
+    return results.FOLDER / "oner" / f"{name}.png"
 
 
 _PREFACE = """At equal seed every row sees the same pairs in the same order, with the same
@@ -256,7 +275,7 @@ def _said(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _draw(work: Path, output: Path) -> None:
+def _draw(work: Path) -> None:
     """Maps of ITC and OneR early and late, and heat-maps on held-out pictures of several things."""
     test = str(work / "data/test-*.tar")
     for row in ("itc", "cmc"):
@@ -270,19 +289,19 @@ def _draw(work: Path, output: Path) -> None:
             "map", str(work / f"runs/{row}-seed0"), test, "--output", str(folder),
             "--steps", f"{steps[0]},{steps[-1]}", "--field", "product_name", "--limit", "300",
         )  # fmt: skip
-        (output / f"map-{row}.png").write_bytes((folder / "map.png").read_bytes())
+        _picture(f"map-{row}").write_bytes((folder / "map.png").read_bytes())
     images, phrases = _several(work, test)
     for row in ("clip", "cmc"):
         _kmm(
             "heatmap", str(work / f"runs/{row}-seed0"), *images,
             *(word for phrase in phrases for word in ("--phrase", phrase)),
-            "--output", str(output / f"heat-{row}.png"),
+            "--output", str(_picture(f"heat-{row}")),
         )  # fmt: skip
 
-    _composed(work, test, output)
+    _composed(work, test)
 
 
-def _composed(work: Path, test: str, output: Path) -> None:
+def _composed(work: Path, test: str) -> None:
     """A picture and words read in one pass by OneR, searched among the held-out pictures."""
     run, embedded, index = str(work / "runs/cmc-seed0"), work / "embedded", work / "index"
     for folder in (embedded, index):
@@ -297,14 +316,12 @@ def _composed(work: Path, test: str, output: Path) -> None:
     for name, more in (("sum", ()), ("together", ("--together",))):
         _kmm(
             "search", str(index), "빨간색", "--image", str(picture), *more,
-            "--sheet", str(output / f"composed-{name}.png"),
+            "--sheet", str(_picture(f"composed-{name}")),
         )  # fmt: skip
 
 
 def _several(work: Path, test: str, count: int = 3) -> tuple[list[str], list[str]]:
-    """The first held-out pictures of two things, as files, and what their things are called."""
-    from kmm_jax.data.shop.vocabulary import KINDS
-
+    """The first held-out pictures of two things, as files, and their phrases as in the tables."""
     source, images, phrases = open_source(test), [], []
     for number in range(len(source)):
         row = source.read(number)
@@ -313,7 +330,8 @@ def _several(work: Path, test: str, count: int = 3) -> tuple[list[str], list[str
             path = work / f"several-{len(images)}.jpg"
             path.write_bytes(row.image)
             images.append(str(path))
-            phrases += [KINDS[box["type"]].ko for box in boxes]
+            found = targets_of(row.record, upright_size(row.image), phrase="full", image_size=32)
+            phrases += [target.phrase for target in found.found]
         if len(images) == count:
             break
     return images, list(dict.fromkeys(phrases))
