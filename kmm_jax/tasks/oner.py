@@ -262,7 +262,7 @@ class OneRTask:
             for stream in (text, both):
                 if stream is not None:
                     found = masked_words(
-                        module.word_vectors(stream), module.word_logits, batch["text"], masked_BT
+                        module.word_vectors(stream), module.text.attend, batch["text"], masked_BT
                     )
                     words = MaskedSums(*jax.tree.map(jnp.add, words, found))
         return Masked(pixels, words)

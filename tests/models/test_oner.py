@@ -203,7 +203,7 @@ def test_masked_places_are_not_seen_and_are_predicted(image, text):
     )
     final = model.tower(model.joined(model.image_sequence(image), model.text_sequence(text)))
     assert model.predicted_pixels(final).shape == (ROWS, 4, 3 * 8 * 8)
-    assert model.word_logits(model.word_vectors(final)).shape == (ROWS, LENGTH, 64)
+    assert model.text.attend(model.word_vectors(final)).shape == (ROWS, LENGTH, 64)
 
 
 class TestBatchNorm:

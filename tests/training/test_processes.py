@@ -11,6 +11,7 @@ import pytest
 from kmm_jax.training.loop import train
 from kmm_jax.training.metrics import read_records
 from kmm_jax.training.sharding import MeshConfig
+from tests.compiler import xla_flags
 from tests.training import toy
 from tests.training.test_loop import losses, records
 
@@ -23,7 +24,6 @@ jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=proc
 from kmm_jax.training.loop import train
 from kmm_jax.training.sharding import MeshConfig
 from tests.training import toy
-from tests.compiler import xla_flags
 
 class Half(toy.ToyLoader):
     def batches(self, start_step=0):

@@ -19,6 +19,7 @@ import pytest
 
 from kmm_jax.training.loop import train
 from kmm_jax.training.sharding import MeshConfig
+from tests.compiler import xla_flags
 from tests.training import toy
 from tests.training.gcs_server import Bucket, Fault, serving
 from tests.training.test_loop import losses, records
@@ -152,7 +153,6 @@ jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=proc
 from kmm_jax.training.loop import train
 from kmm_jax.training.sharding import MeshConfig
 from tests.training import toy
-from tests.compiler import xla_flags
 
 class Half(toy.ToyLoader):
     def batches(self, start_step=0):

@@ -319,13 +319,9 @@ class OneR(nnx.Module):
         return self.masking.pixels(final_BSD[:, 1 : 1 + self.config.vision.patches])
 
     def word_vectors(self, final_BSD: Float[Array, "B S D"]) -> Float[Array, "B T D"]:
-        """What ``word_logits`` takes, from the final vectors of a stream that ends with words."""
+        """What words are told from (``text.attend``): of a stream whose last vectors are words."""
         assert self.masking is not None
         return self.masking.words_norm(final_BSD[:, -self.config.text.length :])
-
-    def word_logits(self, vector_XD: Float[Array, "*X D"]) -> Float[Array, "*X V"]:
-        """A number for every token of the vocabulary, by its embedding."""
-        return self.text.attend(vector_XD)
 
 
 def statistics(module: Any) -> Any:
