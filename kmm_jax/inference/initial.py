@@ -8,12 +8,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from kmm_jax.errors import ConfigError
 from kmm_jax.inference.loading import read
-from kmm_jax.interop.native import flatten, unflatten
-from kmm_jax.models import registry
+from kmm_jax.interop.native import flatten, parameter_shapes, unflatten
 from kmm_jax.models.registry import ModelConfig
 from kmm_jax.models.vision import resize_positions
 from kmm_jax.text.tokenizer import FILE_NAME, Tokenizer
@@ -50,12 +48,7 @@ def initial_params(
     if tokenizer is not None:
         _check_tokenizer(path, exported.tokenizer, Path(tokenizer))
     given = flatten(exported.params)
-    module = nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
-    shapes = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
-    wanted = {
-        jax.tree_util.keystr(key, simple=True, separator="."): leaf.shape
-        for key, leaf in jax.tree_util.tree_leaves_with_path(shapes)
-    }
+    wanted = parameter_shapes(config)
     vision = config.vision
     for name in _POSITIONS:
         if name in given and given[name].shape != wanted.get(name):

@@ -44,6 +44,8 @@ class Model:
         styled: whether it was trained with style tokens; without, a style given is ignored.
         hash: identifies all that the outputs depend on; embeddings and indexes carry it.
         step: of the run, at which the parameters were; None where it is not known.
+        encode_image_with, encode_text_with: (parameters, pixels (B, S, S, 3) or ids (B, T)) -> unit
+            vectors (B, E); pure, to be traced into programs of one's own.
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class Model:
         self._graphdef = nnx.graphdef(
             nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
         )
-        self._embed_image = jax.jit(self._with_module(_encode_image))
-        self._embed_text = jax.jit(self._with_module(_encode_text))
+        self.encode_image_with = self._with_module(_encode_image)
+        self.encode_text_with = self._with_module(_encode_text)
+        self._embed_image = jax.jit(self.encode_image_with)
+        self._embed_text = jax.jit(self.encode_text_with)
         self._heat_map = jax.jit(self._with_module(_heat_map))
         self._embed_pair = jax.jit(self._with_module(_encode_pair))
 
@@ -227,9 +231,7 @@ class Model:
     @functools.lru_cache(maxsize=16)  # noqa: B019 - a model lives as long as its process
     def _decoder(self, method: Method, beams: int, length_penalty: float) -> Callable[..., Any]:
         tokenizer = self.tokenizer
-        # Padding, [BOS], [CLS] and the styles are never produced.
-        never = [i for i in range(7) if i != tokenizer.eos_id]
-        common: dict[str, Any] = {"eos_id": tokenizer.eos_id, "never": never}
+        common: dict[str, Any] = {"eos_id": tokenizer.eos_id, "never": tokenizer.unsayable}
 
         def caption(module: Any, pixels: Any, prompt: Any, **sampling: Any) -> Any:
             _, image_BQD = module.encode_image(pixels)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.files import atomic_directory, write_json
+from kmm_jax.interop.weights import save_tensors
 from kmm_jax.models import registry
 from kmm_jax.models.registry import ModelConfig
 from kmm_jax.text.tokenizer import Tokenizer
@@ -48,10 +48,11 @@ class Exported:
         """What identifies a model: SHA-256 over all that its outputs depend on, 16 hex digits.
 
         That is configuration (but for ``remat``), ``styled``, tokenizer and every parameter. A run
-        and its export have the same hash; embeddings and indexes carry it.
+        and its export have the same hash; embeddings and indexes carry it. Fields at their default
+        are left out, so that one that comes later changes no model's hash.
         """
         about = {
-            "model": _outputs_only(registry.to_json(self.config)),
+            "model": {"family": registry.family(self.config), **_outputs_only(self.config)},
             "styled": self.styled,
             "tokenizer": self.tokenizer.fingerprint,
         }
@@ -84,6 +85,16 @@ def unflatten(named: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter of a model, by its flat name."""
+    module = nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
+    state = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
 def save(folder: str | Path, exported: Exported) -> None:
     """Write the folder, whole or not at all, and read it back to compare.
 
@@ -97,7 +108,7 @@ def save(folder: str | Path, exported: Exported) -> None:
     named = flatten(exported.params)
     with atomic_directory(folder) as temporary:
         exported.tokenizer.save(temporary)  # first: it takes no folder that holds more
-        _write_tensors(temporary / "model.safetensors", named)
+        save_tensors(temporary / "model.safetensors", named, metadata={"format": FORMAT})
         write_json(
             temporary / "config.json",
             {
@@ -134,22 +145,6 @@ def _refuse_something_else(folder: Path) -> None:
         raise UserError(
             f"{folder} exists and is no exported model; choose another folder, it would be replaced"
         )
-
-
-def _write_tensors(path: Path, named: Mapping[str, np.ndarray]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    try:
-        save_file(
-            {name: np.asarray(value, order="C") for name, value in named.items()},
-            path,
-            metadata={"format": FORMAT},
-        )
-    except SafetensorError as error:
-        if "No space left" not in str(error):
-            raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def load(folder: str | Path) -> Exported:
@@ -199,10 +194,15 @@ def load(folder: str | Path) -> Exported:
     return exported
 
 
-def _outputs_only(values: Any) -> Any:
-    """A configuration's JSON without the fields that only training looks at, at any depth."""
-    if not isinstance(values, dict):
-        return values
-    return {
-        name: _outputs_only(value) for name, value in values.items() if name not in _TRAINING_ONLY
-    }
+def _outputs_only(config: Any) -> Any:
+    """A configuration as JSON, without fields at their default and those of training alone."""
+    if not dataclasses.is_dataclass(config):
+        return list(config) if isinstance(config, tuple) else config
+    found = {}
+    for field in dataclasses.fields(config):
+        value, default = getattr(config, field.name), field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if field.name not in _TRAINING_ONLY and value != default:
+            found[field.name] = _outputs_only(value)
+    return found

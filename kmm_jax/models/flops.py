@@ -17,7 +17,14 @@ from kmm_jax.models.vision import VisionConfig
 
 
 def _layers(
-    *, depth: int, width: int, hidden: int, length: int, causal: bool, context: int = 0
+    *,
+    depth: int,
+    width: int,
+    hidden: int,
+    length: int,
+    causal: bool,
+    context: int = 0,
+    ffns: int = 1,
 ) -> float:
     """``depth`` layers over ``length`` positions, cross-attending to ``context`` of them."""
     attention = 8 * length * width**2 + 4 * length**2 * width / (2 if causal else 1)
@@ -26,7 +33,7 @@ def _layers(
         if context
         else 0
     )
-    return depth * (attention + cross + 4 * length * width * hidden)
+    return depth * (attention + cross + ffns * 4 * length * width * hidden)
 
 
 def _pooler(*, queries: int, width: int, length: int, context_width: int) -> float:
@@ -59,7 +66,10 @@ def _vision(config: VisionConfig) -> float:
 def _coca(config: CoCaConfig) -> dict[str, float]:
     vision, text, queries = config.vision, config.text, config.queries
     image = _vision(vision) + _pooler(
-        queries=queries, width=text.width, length=vision.patches, context_width=vision.width
+        queries=queries,
+        width=text.width,
+        length=vision.patches + (config.pooling == "first"),
+        context_width=vision.width,
     )
     if config.pooling == "cascade":
         image += _pooler(queries=1, width=text.width, length=queries, context_width=text.width)
@@ -81,7 +91,8 @@ def _coca(config: CoCaConfig) -> dict[str, float]:
         hidden=text.hidden,
         length=text.length,
         causal=True,
-        context=queries,
+        context=config.context,
+        ffns=2 if text.cross_ffn else 1,
     )
     logits = 2 * text.length * text.width * text.vocabulary
     return {

@@ -52,7 +52,11 @@ class MLP(nnx.Module):
 
 
 class Layer(nnx.Module):
-    """A pre-norm layer: self-attention, cross-attention where there is a context, one FFN."""
+    """A pre-norm layer: self-attention, cross-attention where there is a context, one FFN.
+
+    With ``cross_ffn``, cross-attention has an FFN of its own behind the other, and a norm of what
+    it attends to: two layers in one, as open_clip's CoCa has them.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Layer(nnx.Module):
         hidden: int,
         *,
         cross: bool = False,
+        cross_ffn: bool = False,
         activation: str = "gelu",
         norm_epsilon: float = 1e-6,
         dtype: jnp.dtype,
@@ -76,6 +81,11 @@ class Layer(nnx.Module):
             self.cross_attention = Attention(width, heads, dtype=dtype, rngs=rngs)
         self.mlp_norm = norm()
         self.mlp = MLP(width, hidden, activation=activation, dtype=dtype, rngs=rngs)
+        self.cross_ffn = cross_ffn
+        if cross_ffn:
+            self.context_norm = norm()
+            self.cross_mlp_norm = norm()
+            self.cross_mlp = MLP(width, hidden, activation=activation, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -87,9 +97,28 @@ class Layer(nnx.Module):
     ) -> Float[Array, "B T D"]:
         """One layer over a whole sequence."""
         x_BTD += self.attention(self.attention_norm(x_BTD), causal=causal, mask=mask)
-        if context_BSD is not None:
-            x_BTD += self.cross_attention(self.cross_norm(x_BTD), context_BSD)
+        return self._after_attention(
+            x_BTD, None if context_BSD is None else self.cross_context(context_BSD)
+        )
+
+    def _after_attention(
+        self, x_BTD: Float[Array, "B T D"], context: KeyValue | None
+    ) -> Float[Array, "B T D"]:
+        """Cross-attention to projected keys and values where there are any, and the FFN."""
+        if context is None:
+            return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+        if self.cross_ffn:
+            x_BTD += self.mlp(self.mlp_norm(x_BTD))
+        x_BTD += self.cross_attention.attend_projected(self.cross_norm(x_BTD), *context)
+        if self.cross_ffn:
+            return x_BTD + self.cross_mlp(self.cross_mlp_norm(x_BTD))
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+
+    def cross_context(self, context_BSD: Float[Array, "B S D"]) -> KeyValue:
+        """The keys and values by which cross-attention attends to a context."""
+        if self.cross_ffn:
+            context_BSD = self.context_norm(context_BSD)
+        return KeyValue(*self.cross_attention.project_context(context_BSD))
 
     def context(self, x_BSD: Float[Array, "B S D"]) -> KeyValue:
         """The keys and values by which a sequence, as it enters the layer, is attended to."""
@@ -146,9 +175,7 @@ class Layer(nnx.Module):
         x_B1D += self.attention.attend_projected(
             h_B1D, *cache, mask=jnp.broadcast_to(mask, (x_B1D.shape[0], *mask.shape[1:]))
         )
-        if context is not None:
-            x_B1D += self.cross_attention.attend_projected(self.cross_norm(x_B1D), *context)
-        return x_B1D + self.mlp(self.mlp_norm(x_B1D)), cache
+        return self._after_attention(x_B1D, context), cache
 
 
 class Stack(nnx.Module):

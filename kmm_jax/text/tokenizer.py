@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from tokenizers import Encoding
 from tokenizers import Tokenizer as Backend
 
 from kmm_jax.errors import ConfigError, UserError, nearest
@@ -26,31 +27,35 @@ _SPECIAL_NAME = "special_tokens_map.json"
 class Tokenizer:
     """Korean text to ids and back; immutable, so threads may share it and processes may copy it.
 
-    Ids 0 to 6 are ``[PAD] [BOS] [EOS] [CLS] [PROMPT] [QUERY] [SHOPPING]``. No text is unknown, and
-    a text that holds ``[EOS]`` literally gives the ids of its letters.
-    """
+    In a tokenizer of this library, ids 0 to 6 are ``[PAD] [BOS] [EOS] [CLS] [PROMPT] [QUERY]
+    [SHOPPING]``, texts are normalised first, and no text is unknown. One that was adopted with the
+    weights of another model (``kmm_jax.text.adopted``) has that model's marks and rules, and no
+    styles. In both, a text that holds ``[EOS]`` literally gives the ids of its letters.
 
-    pad_id = SPECIAL_TOKENS.index("[PAD]")
-    bos_id = SPECIAL_TOKENS.index("[BOS]")
-    eos_id = SPECIAL_TOKENS.index("[EOS]")
-    cls_id = SPECIAL_TOKENS.index("[CLS]")
+    Attributes:
+        pad_id, bos_id, eos_id: what fills a text up, begins and ends it.
+        cls_id: of ``[CLS]``; None in an adopted tokenizer.
+    """
 
     def __init__(self, tokenizer_json: str) -> None:
         """Take the whole content of a ``tokenizer.json``.
 
         Raises:
-            UserError: it is not one, or its special tokens are not those of this library.
+            UserError: it is not one, or does not say what begins, ends and fills up a text.
         """
         try:
             self._backend = Backend.from_str(tokenizer_json)
         except Exception as error:  # the backend raises nothing narrower
             raise UserError(f"not a tokenizer: {error}") from error
         found = tuple(self._backend.id_to_token(i) for i in range(len(SPECIAL_TOKENS)))
-        if found != SPECIAL_TOKENS:
-            raise UserError(
-                f"ids 0 to 6 must be {' '.join(SPECIAL_TOKENS)}, found "
-                f"{' '.join(map(str, found))}; train one with `kmm tokenizer train`"
+        self.own = found == SPECIAL_TOKENS
+        self.cls_id = SPECIAL_TOKENS.index("[CLS]") if self.own else None
+        if self.own:
+            self.pad_id, self.bos_id, self.eos_id = map(
+                SPECIAL_TOKENS.index, ("[PAD]", "[BOS]", "[EOS]")
             )
+        else:
+            self.pad_id, self.bos_id, self.eos_id = _adopted_marks(self._backend, found)
         self._json = tokenizer_json
         self._backend.no_padding()
         self._backend.no_truncation()
@@ -102,9 +107,14 @@ class Tokenizer:
         """
         folder = Path(folder)
         check_replaceable(folder)
-        roles = {"pad_token": "[PAD]", "bos_token": "[BOS]", "eos_token": "[EOS]"}
-        roles["cls_token"] = "[CLS]"
-        extra = list(SPECIAL_TOKENS[4:])
+        # OpenAI fills up with "!", which transformers would no longer read as a letter if told so.
+        special = self._backend.get_added_tokens_decoder()
+        pad_id = self.pad_id if self.pad_id in special else self.eos_id
+        ids = {"pad_token": pad_id, "bos_token": self.bos_id, "eos_token": self.eos_id}
+        roles = {role: str(self._backend.id_to_token(number)) for role, number in ids.items()}
+        if self.own:
+            roles["cls_token"] = "[CLS]"
+        extra = list(SPECIAL_TOKENS[4:]) if self.own else []
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             **roles,
@@ -122,6 +132,11 @@ class Tokenizer:
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
     @property
+    def json(self) -> str:
+        """The content of ``tokenizer.json``."""
+        return self._json
+
+    @property
     def fingerprint(self) -> str:
         """The SHA-256 of ``tokenizer.json``, in hexadecimal."""
         return hashlib.sha256(self._json.encode("utf-8")).hexdigest()
@@ -130,22 +145,43 @@ class Tokenizer:
         """The id of the token for ``style``: prompt 4, query 5, shopping 6.
 
         Raises:
-            UserError: no such style.
+            UserError: no such style, or a tokenizer without any.
         """
         if style not in get_args(Style):
             raise UserError(f"no text style {style!r}{nearest(str(style), STYLES)}")
+        if not self.own:
+            raise UserError(
+                f"this tokenizer came with other weights and has no token for the style {style!r}; "
+                "set data.styled=false, or train one with `kmm tokenizer train`"
+            )
         return SPECIAL_TOKENS.index(f"[{style.upper()}]")
 
+    @property
+    def unsayable(self) -> list[int]:
+        """The ids that stand around texts and never within one; ``eos_id`` is not among them."""
+        if self.own:
+            return [i for i in range(len(SPECIAL_TOKENS)) if i != self.eos_id]
+        added = self._backend.get_added_tokens_decoder()
+        return sorted({i for i, token in added.items() if token.special} - {self.eos_id})
+
     def encode(self, text: str) -> list[int]:
-        """The ids of the normalised text, without special tokens."""
-        return list(self._backend.encode(normalize(text), add_special_tokens=False).ids)
+        """The ids of the text, without special tokens."""
+        return list(self._encoded(text).ids)
 
     def pieces(self, text: str) -> list[str]:
         """The tokens behind :meth:`encode`, for people to look at."""
-        return list(self._backend.encode(normalize(text), add_special_tokens=False).tokens)
+        return list(self._encoded(text).tokens)
+
+    def _encoded(self, text: str) -> Encoding:
+        # An adopted tokenizer has rules of its own, by which its model was trained.
+        clean = normalize(text) if self.own else text.encode("utf-8", "ignore").decode("utf-8")
+        return self._backend.encode(clean, add_special_tokens=False)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ``ids`` without special tokens; ``decode(encode(x)) == normalize(x)``."""
+        """The text of ``ids`` without special tokens.
+
+        ``decode(encode(x)) == normalize(x)`` for a tokenizer of this library.
+        """
         return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=True))
 
     def sequences(
@@ -191,6 +227,18 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.vocab_size} tokens, {self.fingerprint[:12]})"
+
+
+def _adopted_marks(backend: Backend, found: tuple[str | None, ...]) -> tuple[int, int, int]:
+    """The ids that fill up, begin and end a text, as the file of an adopted tokenizer says."""
+    around = backend.encode("", add_special_tokens=True).ids
+    if len(around) != 2 or backend.padding is None:
+        raise UserError(
+            f"ids 0 to 6 must be {' '.join(SPECIAL_TOKENS)}, found {' '.join(map(str, found))}, "
+            "and the file does not say what else begins, ends and fills up a text; train one with "
+            "`kmm tokenizer train`, or import it with its model (tools.import_checkpoint)"
+        )
+    return int(backend.padding["pad_id"]), int(around[0]), int(around[1])
 
 
 def check_replaceable(folder: Path) -> None:

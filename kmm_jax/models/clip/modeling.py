@@ -52,7 +52,7 @@ class TextTower(nnx.Module):
             end_B = jnp.argmax(ids_BT, axis=1)
         else:
             end_B = jnp.argmax(ids_BT == self.config.eos_id, axis=1)
-        return x_BTD[jnp.arange(len(end_B)), end_B]
+        return jnp.take_along_axis(x_BTD, end_B[:, None, None], axis=1)[:, 0]
 
 
 class CLIP(nnx.Module):

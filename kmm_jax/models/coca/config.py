@@ -9,7 +9,7 @@ from typing import Literal
 from kmm_jax.models.transformer import Activation
 from kmm_jax.models.vision import VisionConfig
 
-Pooling = Literal["cascade", "parallel", "cls"]
+Pooling = Literal["cascade", "parallel", "cls", "first"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,10 @@ class TextDecoderConfig:
     Attributes:
         length: most tokens of a text, ``[BOS]`` and ``[EOS]`` included, ``[CLS]`` not.
         tie_embeddings: use the token embedding as output softmax too.
+        cross_ffn: a layer of the multimodal half is two, see ``Layer``.
+        own_cls: ``[CLS]`` has a vector of its own, and no row among the tokens.
+        cls_place: ``"behind"`` its text, before the padding; ``"last"`` as open_clip puts it, where
+            it sees one position of padding too, and not itself (which released weights expect).
         pad_id, cls_id: the tokenizer's.
     """
 
@@ -30,6 +34,9 @@ class TextDecoderConfig:
     unimodal_depth: int
     multimodal_depth: int
     tie_embeddings: bool = False
+    cross_ffn: bool = False
+    own_cls: bool = False
+    cls_place: Literal["behind", "last"] = "behind"
     activation: Activation = "gelu"
     norm_epsilon: float = 1e-6
     pad_id: int = 0
@@ -45,8 +52,10 @@ class CoCaConfig:
         pooling: where the contrastive image vector comes from. ``"cascade"`` pools it from the
             generative pooler's output (the paper's default), ``"parallel"`` from the encoder's
             output, ``"cls"`` takes the encoder's class token and pools only the other tokens for
-            the decoder (the talk's variant).
-        queries: vectors the decoder attends to, made by the generative pooler.
+            the decoder (the talk's variant). ``"first"`` takes the first of the generative pooler's
+            vectors and leaves the others to the decoder (open_clip's released models).
+        queries: vectors made by the generative pooler, to which the decoder attends.
+        query_norm: a norm of the poolers' learned queries, as in open_clip.
         embedding: dimension of the contrastive space.
         temperature: initial value of the learned softmax temperature (0.07 in the paper).
         dtype: of the computation; parameters are float32.
@@ -56,17 +65,24 @@ class CoCaConfig:
     text: TextDecoderConfig
     pooling: Pooling = "cascade"
     queries: int = 256
+    query_norm: bool = False
     pooler_heads: int
     embedding: int
     temperature: float = 0.07
     dtype: str = "bfloat16"
 
     def __post_init__(self) -> None:
-        if self.vision.class_token != (self.pooling == "cls"):
+        has_class = self.pooling in ("cls", "first")
+        if self.vision.class_token != has_class:
             raise ValueError(
-                f"pooling {self.pooling!r} needs vision.class_token={self.pooling == 'cls'}, "
+                f"pooling {self.pooling!r} needs vision.class_token={has_class}, "
                 f"got {self.vision.class_token}"
             )
+
+    @property
+    def context(self) -> int:
+        """How many vectors of an image the decoder attends to."""
+        return self.queries - (self.pooling == "first")
 
 
 def _paper(

@@ -10,7 +10,7 @@ import math
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from kmm_jax.models.attention import Attention
 from kmm_jax.models.coca.config import CoCaConfig
@@ -30,6 +30,7 @@ class AttentionalPooler(nnx.Module):
         heads: int,
         *,
         context_width: int,
+        query_norm: bool = False,
         norm_epsilon: float,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -41,10 +42,17 @@ class AttentionalPooler(nnx.Module):
             width, heads, context_width=context_width, dtype=dtype, rngs=rngs
         )
         self.norm = nnx.LayerNorm(width, epsilon=norm_epsilon, dtype=dtype, rngs=rngs)
+        self.query_norm = (
+            nnx.LayerNorm(width, epsilon=norm_epsilon, dtype=dtype, rngs=rngs)
+            if query_norm
+            else None
+        )
 
     def __call__(self, context_BSC: Float[Array, "B S C"]) -> Float[Array, "B Q D"]:
         """Pool a sequence to one vector a query."""
         queries = self.queries[...].astype(self.dtype)
+        if self.query_norm is not None:
+            queries = self.query_norm(queries)
         queries_BQD = jnp.broadcast_to(queries, (context_BSC.shape[0], *queries.shape))
         return self.norm(self.attention(queries_BQD, context_BSC))
 
@@ -63,6 +71,7 @@ class TextDecoder(nnx.Module):
                     text.heads,
                     text.hidden,
                     cross=cross,
+                    cross_ffn=cross and text.cross_ffn,
                     activation=text.activation,
                     norm_epsilon=text.norm_epsilon,
                     dtype=dtype,
@@ -80,6 +89,9 @@ class TextDecoder(nnx.Module):
         self.embedding = TokenEmbedding(
             text.vocabulary, text.length + 1, text.width, dtype=dtype, rngs=rngs
         )
+        if text.own_cls:
+            vector = nnx.initializers.normal(0.02)(rngs.params(), (text.width,))
+            self.cls_embedding = nnx.Param(vector)
         self.unimodal = stack(text.unimodal_depth, cross=False)
         self.cls_norm = norm()
         self.multimodal = stack(text.multimodal_depth, cross=True)
@@ -104,18 +116,42 @@ class TextDecoder(nnx.Module):
         does not see ``[CLS]``, and no mask is needed, which cuDNN would take as a bias and work out
         a gradient for. States at padding mean nothing, and no text position attends to them.
         """
-        batch, length = ids_BT.shape
+        length = ids_BT.shape[1]
         if length != self.config.length:
             raise ValueError(
                 f"texts of {length} tokens given to a model of text.length={self.config.length}"
             )
-        cls_B1 = jnp.full((batch, 1), self.config.cls_id, ids_BT.dtype)
-        x_BTD = self.embedding(jnp.concatenate([ids_BT, cls_B1], axis=1))
+        x_BTD = self._with_cls(ids_BT)
+        if self.config.cls_place == "last":
+            x_BTD = self.unimodal(x_BTD, causal=True, mask=self._open_clip_mask(ids_BT))
+            return self.cls_norm(x_BTD[:, -1]), x_BTD[:, :-1]
         end_B11 = jnp.sum(ids_BT != self.config.pad_id, axis=1)[:, None, None]
         behind_BT1 = jnp.arange(length + 1)[:, None] == end_B11
         x_BTD = self.unimodal(jnp.where(behind_BT1, x_BTD[:, -1:], x_BTD), causal=True)
         cls_B1D = jnp.take_along_axis(x_BTD, end_B11, axis=1)
         return self.cls_norm(cls_B1D[:, 0]), x_BTD[:, :-1]
+
+    def _with_cls(self, ids_BT: Int[Array, "B T"]) -> Float[Array, "B S D"]:
+        """What enters the first layer: the text and, at the last place, ``[CLS]``."""
+        batch, length = ids_BT.shape
+        cls_id = 0 if self.config.own_cls else self.config.cls_id
+        cls_B1 = jnp.full((batch, 1), cls_id, ids_BT.dtype)
+        x_BSD = self.embedding(jnp.concatenate([ids_BT, cls_B1], axis=1))
+        if self.config.own_cls:
+            cls_D = self.cls_embedding[...] + self.embedding.positions[...][length]
+            x_BSD = x_BSD.at[:, -1].set(cls_D.astype(x_BSD.dtype))
+        return x_BSD
+
+    def _open_clip_mask(self, ids_BT: Int[Array, "B T"]) -> Bool[Array, "B 1 S S"]:
+        """What open_clip lets be attended to, the same for every position.
+
+        Its mask of padding stands one place too far right (its ``correct_cls_mask`` is off for the
+        weights it released): open are the first place, and each after a token that is no padding.
+        """
+        batch, length = ids_BT.shape
+        open_BT = ids_BT != self.config.pad_id
+        open_BS = jnp.concatenate([jnp.ones((batch, 1), bool), open_BT], axis=1)
+        return jnp.broadcast_to(open_BS[:, None, None], (batch, 1, length + 1, length + 1))
 
     def decode(
         self, states_BTD: Float[Array, "B T D"], image_BQD: Float[Array, "B Q D"]
@@ -145,6 +181,7 @@ class CoCa(nnx.Module):
                 width,
                 config.pooler_heads,
                 context_width=context_width,
+                query_norm=config.query_norm,
                 norm_epsilon=config.text.norm_epsilon,
                 dtype=dtype,
                 rngs=rngs,
@@ -155,7 +192,7 @@ class CoCa(nnx.Module):
 
         self.vision = VisionTransformer(config.vision, dtype=dtype, rngs=rngs)
         self.generative_pooler = pooler(config.queries, config.vision.width)
-        if config.pooling != "cls":
+        if config.pooling in ("cascade", "parallel"):
             cascade = config.pooling == "cascade"
             self.contrastive_pooler = pooler(1, width if cascade else config.vision.width)
         self.image_projection = projection(
@@ -174,20 +211,25 @@ class CoCa(nnx.Module):
         self, image_BHWC: Num[Array, "B H W 3"]
     ) -> tuple[Float[Array, "B E"], Float[Array, "B Q D"]]:
         """Unit vectors of images, and the vectors a caption attends to."""
-        patches_BND, class_BD = self.vision(image_BHWC)
-        image_BQD = self.generative_pooler(patches_BND)
-        return self._contrastive(patches_BND, class_BD, image_BQD), image_BQD
+        return self._pooled(*self.vision(image_BHWC))
 
-    def _contrastive(
-        self, patches_BND: Array, class_BD: Array | None, image_BQD: Array
-    ) -> Float[Array, "B E"]:
+    def _pooled(
+        self, patches_BND: Array, class_BD: Array | None
+    ) -> tuple[Float[Array, "B E"], Float[Array, "B Q D"]]:
+        """The image's vector and what a caption attends to, from what the encoder gives."""
+        if self.config.pooling == "first":
+            assert class_BD is not None  # the configuration saw to the class token
+            everything_BSD = jnp.concatenate([class_BD[:, None], patches_BND], axis=1)
+            pooled_BQD = self.generative_pooler(everything_BSD)
+            return unit(self.image_projection(pooled_BQD[:, 0])), pooled_BQD[:, 1:]
+        image_BQD = self.generative_pooler(patches_BND)
         if class_BD is not None:
             pooled_BD = class_BD
         elif self.config.pooling == "cascade":
             pooled_BD = self.contrastive_pooler(image_BQD)[:, 0]
         else:
             pooled_BD = self.contrastive_pooler(patches_BND)[:, 0]
-        return unit(self.image_projection(pooled_BD))
+        return unit(self.image_projection(pooled_BD)), image_BQD
 
     def heat_map(
         self, image_BHWC: Num[Array, "B H W 3"], ids_BT: Int[Array, "B T"]
@@ -196,8 +238,7 @@ class CoCa(nnx.Module):
         text_BE, _ = self.encode_text(ids_BT)
 
         def cosine(patches_BND: Array, class_BD: Array | None) -> Array:
-            image_BQD = self.generative_pooler(patches_BND)
-            image_BE = self._contrastive(patches_BND, class_BD, image_BQD)
+            image_BE, _ = self._pooled(patches_BND, class_BD)
             return jnp.einsum("BE,BE->B", image_BE, text_BE)
 
         return grad_cam(self.vision, image_BHWC, cosine)

@@ -39,10 +39,7 @@ class TokenDecoder:
         return DecoderCache(
             unimodal=tuple(layer.empty_cache(batch, length) for layer in self._unimodal),
             multimodal=tuple(layer.empty_cache(batch, length) for layer in self._multimodal),
-            image=tuple(
-                KeyValue(*layer.cross_attention.project_context(image_BQD))
-                for layer in self._multimodal
-            ),
+            image=tuple(layer.cross_context(image_BQD) for layer in self._multimodal),
         )
 
     def step(

@@ -1,0 +1,73 @@
+"""Weights of other libraries give the same vectors here; tiny models, all families."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kmm_jax.interop.conversion import export_weights
+from kmm_jax.interop.families.base import Hints
+from tests import references
+from tests.interop.conftest import VOCABULARY
+from tools.parity import compare, originals
+
+_CLIP = {
+    "image_size": 32,
+    "patch_size": 8,
+    "width": 64,
+    "depth": 2,
+    "text_width": 64,
+    "text_depth": 3,
+    "embedding": 24,
+    "vocabulary": VOCABULARY,
+    "length": 12,
+}
+
+
+def cases():
+    return {
+        "hf-clip": lambda: originals.hf_clip(**_CLIP, heads=4, text_heads=2),
+        "open-clip": lambda: originals.open_clip(**_CLIP, head_width=16, text_heads=2),
+        "openai": lambda: originals.open_clip(**_CLIP, text_heads=1, quick_gelu=True, says=False),
+        "coca": lambda: originals.open_clip_coca(
+            **{**_CLIP, "text_width": 128, "embedding": 128},
+            decoder_depth=2,
+            text_heads=2,
+            queries=6,
+            pooler_heads=4,
+        ),
+        "slip": lambda: originals.slip(**_CLIP, heads=1, head=40),
+        "slip's clip": lambda: originals.slip(**_CLIP, heads=1, head=None),
+    }
+
+
+@pytest.fixture(scope="module", params=list(cases()))
+def pair(request, tmp_path_factory, openai_tokenizer):
+    """An original and its import."""
+    references.open_clip()
+    pytest.importorskip("transformers")
+    original = cases()[request.param]()
+    hints = Hints(activation="quick_gelu") if request.param == "openai" else Hints()
+    folder = tmp_path_factory.mktemp("original")
+    return original, compare.imported(original, folder, openai_tokenizer, hints)
+
+
+def test_vectors_and_logits_are_the_originals(pair):
+    original, exported = pair
+    pixels, ids = compare.inputs(original, batch=5)
+    expected = original.outputs(pixels, ids)
+    found = compare.outputs(exported, pixels, ids, logits="logits" in expected)
+    for name in expected:
+        assert compare.error(found[name], expected[name]) < 2e-5, name
+
+
+def test_written_back_every_tensor_is_what_it_was(pair, tmp_path):
+    original, exported = pair
+    files = export_weights(tmp_path / "out", exported, original.family)
+    from safetensors.numpy import load_file
+
+    written = {key: value for file in files for key, value in load_file(file).items()}
+    state = {name.removeprefix(original.prefix): value for name, value in original.state().items()}
+    assert written.keys() == state.keys()
+    for name, value in state.items():
+        np.testing.assert_array_equal(written[name], value, err_msg=name)

@@ -1,0 +1,1 @@
+"""Models of other libraries and ours with the same weights, side by side."""

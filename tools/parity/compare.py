@@ -1,0 +1,66 @@
+"""A model of another library and its import here: the same inputs, what each gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from kmm_jax.interop.conversion import import_weights
+from kmm_jax.interop.families.base import Hints
+from kmm_jax.interop.native import Exported
+from kmm_jax.models import registry
+from tools.parity.originals import Original
+
+
+def inputs(original: Original, *, batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Random pictures (uint8), and texts of every length, ended by the largest id."""
+    rng = np.random.default_rng(seed)
+    size, length = original.image_size, original.text_length
+    pixels = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    ids = np.zeros((batch, length), np.int32)
+    for row, words in zip(ids, np.linspace(1, length - 2, batch).astype(int), strict=True):
+        row[0] = original.vocabulary - 2
+        row[1 : 1 + words] = rng.integers(1, original.vocabulary - 2, words)
+        row[1 + words] = original.vocabulary - 1
+    return pixels, ids
+
+
+def imported(original: Original, folder: Path, tokenizer: Path, hints: Hints) -> Exported:
+    """Its weights through files: saved as its library does, read as a user does."""
+    original.save(folder)
+    exported, family = import_weights(folder, tokenizer=tokenizer, hints=hints)
+    assert family.name == original.family, family.name
+    return exported
+
+
+def outputs(
+    exported: Exported, pixels: np.ndarray, ids: np.ndarray, *, logits: bool
+) -> dict[str, np.ndarray]:
+    """What the model here gives."""
+    graphdef = nnx.graphdef(
+        nnx.eval_shape(lambda: registry.build(exported.config, rngs=nnx.Rngs(0)))
+    )
+
+    @jax.jit
+    def run(params: Any, pixels: jax.Array, ids: jax.Array) -> dict[str, jax.Array]:
+        module = nnx.merge(graphdef, params)
+        image, text = module.encode_image(pixels), module.encode_text(ids)
+        found = {}
+        if logits:
+            (image, context), (text, states) = image, text
+            # The last position, whose next token nobody knows, has none in open_clip.
+            found["logits"] = module.text.decode(states, context)[:, :-1]
+        return {"image": image, "text": text, **found}
+
+    found = run(exported.params, jnp.asarray(pixels), jnp.asarray(ids))
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+def error(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, relative to the output's scale: its largest value."""
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
