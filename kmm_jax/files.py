@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,6 +106,24 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_other(folder: Path, ours: Callable[[Path], bool], what: str) -> None:
+    """Let ``folder`` be written where it is not there, empty, or holds what may be replaced.
+
+    Args:
+        ours: whether a folder holds such a thing.
+        what: such a thing, as ``"an exported model"``.
+
+    Raises:
+        UserError: it holds something else, which would be lost.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or not ours(folder):
+        raise UserError(
+            f"{folder} exists and is not {what}; choose another folder, it would be replaced"
+        )
 
 
 def _sweep(path: Path) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from jax import export
 
 from kmm_jax.errors import DataError, UserError
-from kmm_jax.files import atomic_directory, read_json, write_json
+from kmm_jax.files import atomic_directory, read_json, refuse_other, write_json
 from kmm_jax.inference.model import Model
 from kmm_jax.interop.native import flatten, unflatten
 from kmm_jax.interop.weights import save_tensors
@@ -48,7 +48,7 @@ def save(folder: str | Path, model: Model, *, platforms: Sequence[str] = ("cpu",
             vectors than the model.
     """
     folder = Path(folder)
-    _refuse_something_else(folder)
+    refuse_other(folder, _is_programs, "a folder of programs")
     for platform in platforms:
         if platform not in PLATFORMS:
             raise UserError(f"no platform {platform!r}; there are {', '.join(PLATFORMS)}")
@@ -124,13 +124,12 @@ def load(folder: str | Path) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     from safetensors.numpy import load_file
 
     folder = Path(folder)
-    about = read_json(folder / _MANIFEST)
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not _is_programs(folder):
         raise DataError(f"{folder} holds no programs: its {_MANIFEST} is missing or another's")
     try:
         params = load_file(folder / _WEIGHTS)
         programs = {
-            name: export.deserialize(bytearray((folder / about[name]["program"]).read_bytes()))
+            name: export.deserialize(bytearray((folder / f"{name}.stablehlo").read_bytes()))
             for name in ("image", "text")
         }
     except (OSError, SafetensorError, KeyError, ValueError) as error:
@@ -164,11 +163,6 @@ def _compare(
                 )
 
 
-def _refuse_something_else(folder: Path) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    about = read_json(folder / _MANIFEST) if folder.is_dir() else None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise UserError(
-            f"{folder} exists and holds no programs; choose another folder, it would be replaced"
-        )
+def _is_programs(folder: Path) -> bool:
+    about = read_json(folder / _MANIFEST)
+    return isinstance(about, dict) and about.get("format") == FORMAT

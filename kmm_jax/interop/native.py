@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from kmm_jax.errors import DataError, UserError
-from kmm_jax.files import atomic_directory, write_json
+from kmm_jax.files import atomic_directory, read_json, refuse_other, write_json
 from kmm_jax.interop.weights import save_tensors
 from kmm_jax.models import registry
 from kmm_jax.models.registry import ModelConfig
@@ -104,7 +104,7 @@ def save(folder: str | Path, exported: Exported) -> None:
         OSError: no space is left on the disk.
     """
     folder = Path(folder)
-    _refuse_something_else(folder)
+    refuse_other(folder, _is_export, "an exported model")
     named = flatten(exported.params)
     with atomic_directory(folder) as temporary:
         exported.tokenizer.save(temporary)  # first: it takes no folder that holds more
@@ -133,18 +133,9 @@ def save(folder: str | Path, exported: Exported) -> None:
             )
 
 
-def _refuse_something_else(folder: Path) -> None:
-    """An earlier export may be replaced; nothing else may."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    try:
-        found = json.loads((folder / "config.json").read_text("utf-8")).get("format")
-    except (OSError, ValueError, AttributeError):
-        found = None
-    if found != FORMAT:
-        raise UserError(
-            f"{folder} exists and is no exported model; choose another folder, it would be replaced"
-        )
+def _is_export(folder: Path) -> bool:
+    found = read_json(folder / "config.json")
+    return isinstance(found, dict) and found.get("format") == FORMAT
 
 
 def load(folder: str | Path) -> Exported:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from kmm_jax.errors import ConfigError, DataError, UserError
+from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.files import refuse_other
 from kmm_jax.retrieval import checksums
 from kmm_jax.retrieval.settings import IndexSettings
 from kmm_jax.retrieval.vectors import unit_rows
@@ -29,12 +30,7 @@ def refuse_something_else(folder: Path) -> None:
     Raises:
         UserError: ``folder`` exists and is something else.
     """
-    if not folder.exists():
-        return
-    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / INDEX).is_file()):
-        raise UserError(
-            f"{folder} exists and is not an index, so it is not replaced; choose another folder"
-        )
+    refuse_other(folder, lambda old: (old / INDEX).is_file(), "an index")
 
 
 def remove_leftovers(folder: Path) -> None:
