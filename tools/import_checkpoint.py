@@ -20,8 +20,6 @@ from kmm_jax.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
-    from kmm_jax.interop.families import FAMILIES
-
     parser = argparse.ArgumentParser(
         prog="python -m tools.import_checkpoint", description=__doc__.splitlines()[0]
     )
@@ -33,7 +31,6 @@ def main(argv: list[str] | None = None) -> int:
         help="a folder with tokenizer.json, or OpenAI's bpe_simple_vocab_16e6.txt.gz; by default "
         "beside the weights",
     )
-    parser.add_argument("--family", choices=list(FAMILIES), help="by default seen from the names")
     parser.add_argument(
         "--activation",
         choices=("gelu", "quick_gelu", "gelu_tanh"),
@@ -60,7 +57,6 @@ def main(argv: list[str] | None = None) -> int:
             hints=Hints(
                 activation=arguments.activation, heads=arguments.heads, dtype=arguments.dtype
             ),
-            of=arguments.family,
         )
         native.save(arguments.output, exported)
     except (UserError, OSError) as error:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kmm_jax.errors import UserError
-from kmm_jax.files import atomic_directory, write_json
+from kmm_jax.files import atomic_directory, refuse_other, write_json
 from kmm_jax.interop import names
 from kmm_jax.interop.families import FAMILIES, family, recognise
 from kmm_jax.interop.families.base import Family, Hints
 from kmm_jax.interop.native import Exported, flatten, parameter_shapes, unflatten
-from kmm_jax.interop.weights import Weights, open_weights, write_weights
+from kmm_jax.interop.weights import open_weights, write_weights
 from kmm_jax.models.clip.config import CLIPConfig
 from kmm_jax.text.adopted import adopt, swapped
 from kmm_jax.text.tokenizer import Tokenizer
@@ -28,7 +28,6 @@ def import_weights(
     *,
     tokenizer: str | Path | None = None,
     hints: Hints | None = None,
-    of: str | None = None,
 ) -> tuple[Exported, Family]:
     """A model of this library from another's weights, and whose they were.
 
@@ -36,7 +35,6 @@ def import_weights(
         path: a safetensors file, an index of several, or a folder of either with its JSON files.
         tokenizer: where the weights' tokenizer is; by default beside them.
         hints: what the files do not say.
-        of: the family's name; by default it is recognised.
 
     Raises:
         UserError: pickles, weights of an unknown family, a missing tokenizer, or one of another
@@ -44,12 +42,7 @@ def import_weights(
         DataError: tensors are missing, left over or of another shape, or a file is damaged.
     """
     hints = hints or Hints()
-    weights = open_weights(path)
-    if of is None:
-        kind, weights = recognise(weights)
-    else:
-        kind = family(of)
-        weights = _below_prefix(weights, kind)
+    kind, weights = recognise(open_weights(path))
     config = kind.config(weights, hints)
     given = Path(tokenizer) if tokenizer is not None else weights.folder
     words = Tokenizer(adopt(given, lower_case=kind.lower_case))
@@ -72,13 +65,6 @@ def import_weights(
     return exported, kind
 
 
-def _below_prefix(weights: Weights, kind: Family) -> Weights:
-    found, below = recognise(weights)
-    if found.name != kind.name:
-        raise UserError(f"{weights.path} is of the family {found.name}, not of {kind.name}")
-    return below
-
-
 def export_weights(
     folder: str | Path, exported: Exported, of: str, *, dtype: str = "float32"
 ) -> list[Path]:
@@ -96,24 +82,18 @@ def export_weights(
         raise UserError(f"nothing reads {kind.title} but its own code; there are {exportable()}")
     if reason := kind.refuses(exported.config):
         raise UserError(f"{kind.title} cannot hold this model: {reason}")
-    _refuse_something_else(folder)
+    refuse_other(folder, lambda old: (old / _MARKER).is_file(), "an export of this library")
     exported = _numbered_for(kind, exported)
     config = exported.config
     with atomic_directory(folder) as temporary:
         exported.tokenizer.save(temporary)
         for name, values in kind.files(config, exported.tokenizer).items():
             write_json(temporary / name, values)
-        about = {"family": kind.name, "model": exported.hash}
-        (temporary / _MARKER).write_text(json.dumps(about) + "\n", "utf-8")
-        flat = flatten(exported.params)
-        tensors = [*kind.constants(config).items()]
+        write_json(temporary / _MARKER, {"family": kind.name, "model": exported.hash})
+        tensors = names.put(kind.rules(config), flatten(exported.params), dtype=dtype)
         written = write_weights(
             temporary,
-            (
-                pair
-                for group in (names.put(kind.rules(config), flat, dtype=dtype), tensors)
-                for pair in group
-            ),
+            itertools.chain(tensors, kind.constants(config).items()),
             name=kind.weights_name,
         )
     return [folder / file.name for file in written]
@@ -122,15 +102,6 @@ def export_weights(
 def exportable() -> str:
     """The families that another library reads, for people."""
     return ", ".join(name for name, each in FAMILIES.items() if each.files is not None)
-
-
-def _refuse_something_else(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if (folder / _MARKER).is_file():
-            return
-        raise UserError(
-            f"{folder} exists and is no export; choose another folder, it would be replaced"
-        )
 
 
 def _numbered_for(kind: Family, exported: Exported) -> Exported:

@@ -56,7 +56,13 @@ class Weights(Mapping[str, np.ndarray]):
         return name in self._files
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of one tensor, without reading it."""
+        """Of one tensor, without reading it.
+
+        Raises:
+            DataError: there is no such tensor, and the weights are not whole.
+        """
+        if name not in self:
+            raise DataError(f"{self.path} has no tensor {name}; it is not whole, or another model")
         return tuple(self._opened(self._files[name]).get_slice(self._prefix + name).get_shape())
 
     def matching(self, pattern: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Greedy, nucleus and beam search against slow, uncached versions of themselves."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -16,9 +17,25 @@ EOS, NEVER, VOCABULARY, LENGTH = 2, (0, 1, 3, 4, 5, 6), 11, 6
 PROMPT = jnp.asarray([1, 4], jnp.int32)
 
 
-@pytest.fixture(scope="module")
-def model():
+def open_clips_form(config):
+    """Two FFNs a multimodal layer, [CLS] at the end, the first pooled vector for the contrast."""
+    return dataclasses.replace(
+        config,
+        vision=dataclasses.replace(config.vision, class_token=True),
+        text=dataclasses.replace(
+            config.text, cross_ffn=True, own_cls=True, cls_place="last", tie_embeddings=False
+        ),
+        pooling="first",
+        query_norm=True,
+    )
+
+
+@pytest.fixture(
+    scope="module", params=[lambda config: config, open_clips_form], ids=["", "open_clip"]
+)
+def model(request):
     config = tiny_coca(vocabulary=VOCABULARY, length=LENGTH)
+    config = request.param(config) if request.param else config
     graphdef, state = nnx.split(CoCa(config, rngs=nnx.Rngs(3)))
     # Larger weights than at the start of training, so that captions differ and [EOS] is met.
     return nnx.merge(graphdef, jax.tree.map(lambda x: x * 4, nnx.as_pure(state)))

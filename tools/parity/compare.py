@@ -20,13 +20,13 @@ from tools.parity.originals import Original
 def inputs(original: Original, *, batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Random pictures (uint8), and texts of every length, ended by the largest id."""
     rng = np.random.default_rng(seed)
-    size, length = original.image_size, original.text_length
+    size, length = original.sizes.image_size, original.sizes.length
+    start, end = original.sizes.vocabulary - 2, original.sizes.vocabulary - 1
     pixels = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     ids = np.zeros((batch, length), np.int32)
     for row, words in zip(ids, np.linspace(1, length - 2, batch).astype(int), strict=True):
-        row[0] = original.vocabulary - 2
-        row[1 : 1 + words] = rng.integers(1, original.vocabulary - 2, words)
-        row[1 + words] = original.vocabulary - 1
+        row[0], row[1 + words] = start, end
+        row[1 : 1 + words] = rng.integers(1, start, words)
     return pixels, ids
 
 

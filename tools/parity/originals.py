@@ -22,6 +22,51 @@ from tools.bench.torch_reference import open_clip_module
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Of a model with an image and a text side; by default CLIP's ViT-B/32."""
+
+    image_size: int = 224
+    patch_size: int = 32
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    text_width: int = 512
+    text_depth: int = 12
+    text_heads: int = 8
+    embedding: int = 512
+    vocabulary: int = 49_408
+    length: int = 77
+
+    @property
+    def open_clip_vision(self) -> dict[str, Any]:
+        """As open_clip's ``vision_cfg``."""
+        return {
+            "image_size": self.image_size,
+            "patch_size": self.patch_size,
+            "width": self.width,
+            "layers": self.depth,
+            "head_width": self.width // self.heads,
+        }
+
+    @property
+    def open_clip_text(self) -> dict[str, Any]:
+        """As open_clip's ``text_cfg``."""
+        return {
+            "vocab_size": self.vocabulary,
+            "context_length": self.length,
+            "width": self.text_width,
+            "layers": self.text_depth,
+            "heads": self.text_heads,
+        }
+
+
+B32 = Sizes()
+B16 = Sizes(patch_size=16)
+COCA_B32 = Sizes(length=76)
+KELIP = Sizes(vocabulary=98_818)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Original:
     """A model of another library.
 
@@ -42,9 +87,7 @@ class Original:
     text: Callable[[Any], Any]
     logits: Callable[[Any, Any], Any] | None = None
     prefix: str = ""
-    image_size: int
-    text_length: int
-    vocabulary: int
+    sizes: Sizes
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
 
@@ -107,114 +150,72 @@ def randomised(module: Any, seed: int = 0) -> Any:
     return module.eval()
 
 
-def hf_clip(
-    *,
-    image_size: int = 224,
-    patch_size: int = 32,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    text_width: int = 512,
-    text_depth: int = 12,
-    text_heads: int = 8,
-    embedding: int = 512,
-    vocabulary: int = 49_408,
-    length: int = 77,
-) -> Original:
-    """``CLIPModel`` of transformers; by default OpenAI's ViT-B/32."""
+def hf_clip(sizes: Sizes = B32) -> Original:
+    """``CLIPModel`` of transformers, in OpenAI's form."""
     open_clip_module()  # makes torchvision importable, which CLIPModel imports
     transformers = importlib.import_module("transformers")
     config = transformers.CLIPConfig(
-        projection_dim=embedding,
+        projection_dim=sizes.embedding,
         vision_config={
-            "image_size": image_size,
-            "patch_size": patch_size,
-            "hidden_size": width,
-            "num_hidden_layers": depth,
-            "num_attention_heads": heads,
-            "intermediate_size": 4 * width,
+            "image_size": sizes.image_size,
+            "patch_size": sizes.patch_size,
+            "hidden_size": sizes.width,
+            "num_hidden_layers": sizes.depth,
+            "num_attention_heads": sizes.heads,
+            "intermediate_size": 4 * sizes.width,
         },
         text_config={
-            "vocab_size": vocabulary,
-            "hidden_size": text_width,
-            "num_hidden_layers": text_depth,
-            "num_attention_heads": text_heads,
-            "intermediate_size": 4 * text_width,
-            "max_position_embeddings": length,
-            "eos_token_id": vocabulary - 1,
+            "vocab_size": sizes.vocabulary,
+            "hidden_size": sizes.text_width,
+            "num_hidden_layers": sizes.text_depth,
+            "num_attention_heads": sizes.text_heads,
+            "intermediate_size": 4 * sizes.text_width,
+            "max_position_embeddings": sizes.length,
+            "eos_token_id": sizes.vocabulary - 1,
+            "bos_token_id": sizes.vocabulary - 2,
         },
     )
     module = randomised(transformers.CLIPModel(config))
-
-    def vectors(of: Callable[..., Any]) -> Callable[[Any], Any]:
-        def run(x: Any) -> Any:
-            found = of(x)
-            return getattr(found, "pooler_output", found)
-
-        return run
-
     return Original(
         family="hf-clip",
         module=module,
         files={"config.json": config.to_dict()},
-        image=vectors(lambda x: module.get_image_features(pixel_values=x)),
-        text=vectors(lambda x: module.get_text_features(input_ids=x)),
-        image_size=image_size,
-        text_length=length,
-        vocabulary=vocabulary,
+        image=lambda images: _pooled(module.get_image_features(pixel_values=images)),
+        text=lambda ids: _pooled(module.get_text_features(input_ids=ids)),
+        sizes=sizes,
     )
 
 
+def _pooled(found: Any) -> Any:
+    """transformers 5 gives an object where 4 gave a tensor."""
+    return getattr(found, "pooler_output", found)
+
+
 def open_clip(
+    sizes: Sizes = B32,
     *,
     family: str = "open-clip",
-    image_size: int = 224,
-    patch_size: int = 32,
-    width: int = 768,
-    depth: int = 12,
-    head_width: int = 64,
-    mlp_ratio: float = 4.0,
-    text_width: int = 512,
-    text_depth: int = 12,
-    text_heads: int = 8,
-    embedding: int = 512,
-    vocabulary: int = 49_408,
-    length: int = 77,
     quick_gelu: bool = False,
     prefix: str = "",
     says: bool = True,
 ) -> Original:
-    """open_clip's ``CLIP``; by default LAION's ViT-B/32.
+    """open_clip's ``CLIP``, by default in LAION's form.
 
     Args:
         says: write ``open_clip_config.json``, which OpenAI's archives and KELIP's do not have.
     """
     library = open_clip_module()
-    vision = {
-        "image_size": image_size,
-        "patch_size": patch_size,
-        "width": width,
-        "layers": depth,
-        "head_width": head_width,
-        "mlp_ratio": mlp_ratio,
-    }
-    text = {
-        "vocab_size": vocabulary,
-        "context_length": length,
-        "width": text_width,
-        "layers": text_depth,
-        "heads": text_heads,
-    }
+    vision, text = sizes.open_clip_vision, sizes.open_clip_text
     module = randomised(
         library.model.CLIP(
-            embed_dim=embedding,
+            embed_dim=sizes.embedding,
             vision_cfg=library.CLIPVisionCfg(**vision),
             text_cfg=library.CLIPTextCfg(**text),
             quick_gelu=quick_gelu,
         )
     )
     about = {
-        "embed_dim": embedding,
+        "embed_dim": sizes.embedding,
         "quick_gelu": quick_gelu,
         "vision_cfg": vision,
         "text_cfg": text,
@@ -226,58 +227,43 @@ def open_clip(
         image=module.encode_image,
         text=module.encode_text,
         prefix=prefix,
-        image_size=image_size,
-        text_length=length,
-        vocabulary=vocabulary,
+        sizes=sizes,
     )
 
 
+def kelip(sizes: Sizes = KELIP) -> Original:
+    """OpenAI's network with KELIP's vocabulary, as its wrapper names the tensors."""
+    return open_clip(sizes, family="kelip", quick_gelu=True, prefix="model.", says=False)
+
+
 def open_clip_coca(
-    *,
-    image_size: int = 224,
-    patch_size: int = 32,
-    width: int = 768,
-    depth: int = 12,
-    text_width: int = 512,
-    text_depth: int = 12,
-    decoder_depth: int = 12,
-    text_heads: int = 8,
-    queries: int = 256,
-    pooler_heads: int = 8,
-    embedding: int = 512,
-    vocabulary: int = 49_408,
-    length: int = 76,
+    sizes: Sizes = COCA_B32, *, decoder_depth: int = 12, queries: int = 256, pooler_heads: int = 8
 ) -> Original:
     """open_clip's ``CoCa``; by default coca_ViT-B-32."""
     library = open_clip_module()
-    sizes = {
-        "vocab_size": vocabulary,
-        "context_length": length,
-        "width": text_width,
-        "heads": text_heads,
-    }
     vision = {
-        "image_size": image_size,
-        "patch_size": patch_size,
-        "width": width,
-        "layers": depth,
+        **sizes.open_clip_vision,
         "attentional_pool": True,
         "attn_pooler_queries": queries,
         "attn_pooler_heads": pooler_heads,
         "output_tokens": True,
     }
-    text = {**sizes, "layers": text_depth, "embed_cls": True, "output_tokens": True}
-    multimodal = {**sizes, "layers": decoder_depth, "attn_pooler_heads": pooler_heads}
+    text = {**sizes.open_clip_text, "embed_cls": True, "output_tokens": True}
+    multimodal = {
+        **sizes.open_clip_text,
+        "layers": decoder_depth,
+        "attn_pooler_heads": pooler_heads,
+    }
     module = randomised(
         library.coca_model.CoCa(
-            embed_dim=embedding,
+            embed_dim=sizes.embedding,
             multimodal_cfg=library.coca_model.MultimodalCfg(**multimodal),
             text_cfg=library.CLIPTextCfg(**text),
             vision_cfg=library.CLIPVisionCfg(**vision),
         )
     )
     about = {
-        "embed_dim": embedding,
+        "embed_dim": sizes.embedding,
         "vision_cfg": vision,
         "text_cfg": text,
         "multimodal_cfg": multimodal,
@@ -290,44 +276,23 @@ def open_clip_coca(
         image=module.encode_image,
         text=module.encode_text,
         logits=lambda images, ids: module(images, ids)["logits"],
-        image_size=image_size,
-        text_length=length,
-        vocabulary=vocabulary,
+        sizes=sizes,
     )
 
 
-def slip(
-    *,
-    image_size: int = 224,
-    patch_size: int = 16,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    text_width: int = 512,
-    text_depth: int = 12,
-    embedding: int = 512,
-    head: int | None = 4096,
-    vocabulary: int = 49_408,
-    length: int = 77,
-) -> Original:
+def slip(sizes: Sizes = B16, *, head: int | None = 4096) -> Original:
     """A SLIP put together as its authors' code is: timm's tower, OpenAI's text tower, an MLP.
 
-    Their code is on no package index; both towers here come from other libraries. By default
-    ViT-B/16; without ``head`` the CLIP of the same table.
+    Their code is on no package index; both towers here come from other libraries. Without ``head``
+    it is the CLIP of the same table.
     """
     torch = importlib.import_module("torch")
     library = open_clip_module()
     timm: ModuleType = importlib.import_module("timm")
     towers = library.model.CLIP(
-        embed_dim=embedding,
+        embed_dim=sizes.embedding,
         vision_cfg=library.CLIPVisionCfg(image_size=32, patch_size=32, width=64, layers=1),
-        text_cfg=library.CLIPTextCfg(
-            vocab_size=vocabulary,
-            context_length=length,
-            width=text_width,
-            layers=text_depth,
-            heads=text_width // 64,
-        ),
+        text_cfg=library.CLIPTextCfg(**sizes.open_clip_text),
         quick_gelu=True,
     )
 
@@ -335,14 +300,14 @@ def slip(
         def __init__(self) -> None:
             super().__init__()
             self.visual = timm.models.vision_transformer.VisionTransformer(
-                img_size=image_size,
-                patch_size=patch_size,
-                embed_dim=width,
-                depth=depth,
-                num_heads=heads,
+                img_size=sizes.image_size,
+                patch_size=sizes.patch_size,
+                embed_dim=sizes.width,
+                depth=sizes.depth,
+                num_heads=sizes.heads,
                 num_classes=0,
             )
-            self.image_projection = torch.nn.Parameter(torch.empty(width, embedding))
+            self.image_projection = torch.nn.Parameter(torch.empty(sizes.width, sizes.embedding))
             for part in (
                 "transformer",
                 "token_embedding",
@@ -354,10 +319,10 @@ def slip(
                 setattr(self, part, getattr(towers, part))
             if head is not None:
                 self.image_mlp = torch.nn.Sequential()
-                sizes = [(width, head), (head, head), (head, 256)]
-                for number, (inputs, outputs) in enumerate(sizes, start=1):
+                layers = [(sizes.width, head), (head, head), (head, 256)]
+                for number, (inputs, outputs) in enumerate(layers, start=1):
                     self.image_mlp.add_module(f"layer{number}", torch.nn.Linear(inputs, outputs))
-                    if number < len(sizes):
+                    if number < len(layers):
                         self.image_mlp.add_module(f"bn{number}", torch.nn.BatchNorm1d(outputs))
                         self.image_mlp.add_module(f"relu{number}", torch.nn.ReLU())
 
@@ -373,9 +338,7 @@ def slip(
         image=module.encode_image,
         text=towers.encode_text,
         prefix="module.",
-        image_size=image_size,
-        text_length=length,
-        vocabulary=vocabulary,
+        sizes=sizes,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     )

@@ -114,8 +114,6 @@ def _refuses(config: ModelConfig) -> str | None:
             "CLIPModel has a linear patch projection and a norm before the first layer: of the "
             "presets here, clip-b32, clip-b16 and clip-l14"
         )
-    if config.text.pooling == "eos" and config.text.eos_id == _ARGMAX:
-        return None  # the tokenizer is renumbered, see interop.export
     return None
 
 
