@@ -113,7 +113,7 @@ def refuse_other(folder: Path, ours: Callable[[Path], bool], what: str) -> None:
 
     Args:
         ours: whether a folder holds such a thing.
-        what: such a thing, as ``"an exported model"``.
+        what: such a thing, as ``"exported model"``.
 
     Raises:
         UserError: it holds something else, which would be lost.
@@ -122,7 +122,7 @@ def refuse_other(folder: Path, ours: Callable[[Path], bool], what: str) -> None:
         return
     if not folder.is_dir() or not ours(folder):
         raise UserError(
-            f"{folder} exists and is not {what}; choose another folder, it would be replaced"
+            f"{folder} exists and is no {what}; choose another folder, it would be replaced"
         )
 
 

@@ -48,7 +48,7 @@ def save(folder: str | Path, model: Model, *, platforms: Sequence[str] = ("cpu",
             vectors than the model.
     """
     folder = Path(folder)
-    refuse_other(folder, _is_programs, "a folder of programs")
+    refuse_other(folder, _is_programs, "folder of programs")
     for platform in platforms:
         if platform not in PLATFORMS:
             raise UserError(f"no platform {platform!r}; there are {', '.join(PLATFORMS)}")

@@ -82,7 +82,7 @@ def export_weights(
         raise UserError(f"nothing reads {kind.title} but its own code; there are {exportable()}")
     if reason := kind.refuses(exported.config):
         raise UserError(f"{kind.title} cannot hold this model: {reason}")
-    refuse_other(folder, lambda old: (old / _MARKER).is_file(), "an export of this library")
+    refuse_other(folder, lambda old: (old / _MARKER).is_file(), "export of this library")
     exported = _numbered_for(kind, exported)
     config = exported.config
     with atomic_directory(folder) as temporary:

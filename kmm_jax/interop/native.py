@@ -104,7 +104,7 @@ def save(folder: str | Path, exported: Exported) -> None:
         OSError: no space is left on the disk.
     """
     folder = Path(folder)
-    refuse_other(folder, _is_export, "an exported model")
+    refuse_other(folder, _is_export, "exported model")
     named = flatten(exported.params)
     with atomic_directory(folder) as temporary:
         exported.tokenizer.save(temporary)  # first: it takes no folder that holds more

@@ -30,7 +30,7 @@ def refuse_something_else(folder: Path) -> None:
     Raises:
         UserError: ``folder`` exists and is something else.
     """
-    refuse_other(folder, lambda old: (old / INDEX).is_file(), "an index")
+    refuse_other(folder, lambda old: (old / INDEX).is_file(), "index")
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -93,7 +93,7 @@ def test_damage_and_other_folders_are_refused(tmp_path):
         programs.load(tmp_path / "out")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("important")
-    with pytest.raises(UserError, match="is not a folder of programs"):
+    with pytest.raises(UserError, match="is no folder of programs"):
         programs.save(tmp_path / "mine", model)
     with pytest.raises(DataError, match="holds no programs"):
         programs.load(tmp_path / "mine")

@@ -239,7 +239,7 @@ def test_what_a_layout_cannot_hold_is_refused(exported, tmp_path):
         export_weights(tmp_path / "out", exported, "hf_clip")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("important")
-    with pytest.raises(UserError, match="is not an export"):
+    with pytest.raises(UserError, match="is no export"):
         export_weights(tmp_path / "mine", exported, "hf-clip")
     assert not (tmp_path / "out").exists()
 
