@@ -204,7 +204,7 @@ def test_k_below_one_and_recall_of_nothing_are_refused(tmp_path):
 def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     (tmp_path / "사진").mkdir()
     (tmp_path / "사진" / "가족.jpg").write_bytes(b"x")
-    with pytest.raises(UserError, match="not an index"):
+    with pytest.raises(UserError, match="exists and is no index"):
         build(tmp_path / "사진")
     assert (tmp_path / "사진" / "가족.jpg").exists()
 
