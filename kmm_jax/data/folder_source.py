@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kmm_jax.data.bad_rows import BadRowError
+from kmm_jax.data.image_files import ImageFiles
 from kmm_jax.data.schema import FIELDS, validate_record
 from kmm_jax.data.sources import Row
-from kmm_jax.data.storage import RandomReader
-from kmm_jax.data.tar_headers import members
 from kmm_jax.errors import DataError, nearest
 
 _IMAGE_COLUMNS = ("image", "file", "filename", "path")
@@ -47,21 +46,10 @@ class FolderSource:
         columns: Mapping[str, str] | None = None,
     ) -> None:
         self.name = f"folder+tsv:{os.fspath(folder)},{os.fspath(tsv)}"
-        self._folder = Path(folder)
         self._header, self._lines = _table(Path(tsv))
         self._tsv = Path(tsv)
         self._image, self._fields = self._plan(dict(columns or {}))
-        self._places: dict[str, tuple[int, int]] | None = None
-        if self._folder.is_file():
-            total = self._folder.stat().st_size
-            with self._folder.open("rb", buffering=2048) as file:
-                self._places = {
-                    member.name.removeprefix("./"): (member.offset, member.size)
-                    for member in members(file, str(self._folder), total)
-                }
-        elif not self._folder.is_dir():
-            raise DataError(f"{self._folder}: no such folder or tar of images")
-        self._reader = RandomReader()
+        self._images = ImageFiles(Path(folder))
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -88,18 +76,10 @@ class FolderSource:
         return Row(key=key, image=self._read_image(image, where, key), record=record)
 
     def _read_image(self, image: str, where: str, key: str) -> bytes:
-        if self._places is not None:
-            if image not in self._places:
-                raise BadRowError("pair", f"{where}: {image} is not in {self._folder}", key=key)
-            return self._reader.read(str(self._folder), *self._places[image])
-        path = self._folder / image
-        # A table must not read files outside its folder.
-        if not path.resolve().is_relative_to(self._folder.resolve()):
-            raise BadRowError("pair", f"{where}: {image} lies outside {self._folder}", key=key)
         try:
-            return path.read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise BadRowError("pair", f"{where}: {path} is not a file", key=key) from error
+            return self._images.read(image)
+        except DataError as error:
+            raise BadRowError("pair", f"{where}: {error}", key=key) from error
 
     def _plan(self, columns: dict[str, str]) -> tuple[str, dict[str, str]]:
         """The image's column, and the column of every field."""

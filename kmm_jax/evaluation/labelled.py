@@ -60,11 +60,13 @@ class Classified:
         table: accuracy with its chance and protocol.
         keys: the classes, as the training rows are labelled.
         matrix_CC: counts, row the true class, column the answered one.
+        rank_T: for each test row that can be answered, how many classes come before its true one.
     """
 
     table: Table
     keys: tuple[str, ...]
     matrix_CC: np.ndarray
+    rank_T: np.ndarray
 
 
 def labelled_rows(train: EvaluationSet, test: EvaluationSet, label: str) -> LabelledRows:
@@ -194,4 +196,5 @@ def classified(
         ),
         keys=numbers.keys,
         matrix_CC=found.matrix_CC,
+        rank_T=found.rank_N,
     )

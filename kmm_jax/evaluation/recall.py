@@ -24,12 +24,15 @@ class Recalls:
         at: k to the share of queries with a positive among the first k.
         chance: k to what a gallery in random order gives, exactly, for these positives.
         queries, gallery: how many there are.
+        before_Q: for each query, how many items that are no positive of it come before its nearest
+            positive.
     """
 
     at: dict[int, float]
     chance: dict[int, float]
     queries: int
     gallery: int
+    before_Q: np.ndarray = dataclasses.field(repr=False, compare=False)
 
 
 def recalls(
@@ -65,6 +68,7 @@ def recalls(
         chance={k: chance(counts_Q, len(gallery_GE), k) for k in ks},
         queries=len(query_QE),
         gallery=len(gallery_GE),
+        before_Q=before_Q,
     )
 
 

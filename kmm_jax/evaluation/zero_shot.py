@@ -28,6 +28,7 @@ Candidates = Literal["all", "present"]
 
 # With no more classes than this, a guess is right among five every time.
 _FIVE = 5
+_BLOCK_VALUES = 16 * 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,12 +40,14 @@ class ZeroShotScores:
         top5: share with the true class among the five nearest; None for five classes or fewer.
         macro: mean over the classes that occur of the share answered rightly.
         matrix_CC: counts, row the true class, column the answered one.
+        rank_N: for each image, how many classes come before its true one.
     """
 
     top1: float
     top5: float | None
     macro: float
     matrix_CC: np.ndarray
+    rank_N: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,17 +83,26 @@ def score_vectors(
     Of classes equally near, the first in the set's order is the answer.
     """
     classes = len(class_CE)
-    # Stable, so that ties are broken alike in the answer, the five and the matrix.
-    order_NC = np.argsort(-(image_NE @ class_CE.T), axis=1, kind="stable")
-    right_NC = order_NC == truth_N[:, None]
-    matrix_CC = confusion(truth_N, order_NC[:, 0], classes)
+    rank_N = np.empty(len(image_NE), np.int64)
+    answer_N = np.empty(len(image_NE), np.int64)
+    rows = max(_BLOCK_VALUES // classes, 1)
+    for start in range(0, len(image_NE), rows):
+        block = slice(start, start + rows)
+        score_BC = image_NE[block] @ class_CE.T
+        truth_B = truth_N[block]
+        true_B1 = np.take_along_axis(score_BC, truth_B[:, None], axis=1)
+        equal_BC = (score_BC == true_B1) & (np.arange(classes) < truth_B[:, None])
+        rank_N[block] = (score_BC > true_B1).sum(axis=1) + equal_BC.sum(axis=1)
+        answer_N[block] = score_BC.argmax(axis=1)
+    matrix_CC = confusion(truth_N, answer_N, classes)
     occurring_C = matrix_CC.sum(axis=1)
     recall_C = np.diag(matrix_CC)[occurring_C > 0] / occurring_C[occurring_C > 0]
     return ZeroShotScores(
-        top1=float(right_NC[:, 0].mean()),
-        top5=float(right_NC[:, :_FIVE].any(axis=1).mean()) if classes > _FIVE else None,
+        top1=float((rank_N == 0).mean()),
+        top5=float((rank_N < _FIVE).mean()) if classes > _FIVE else None,
         macro=float(recall_C.mean()),
         matrix_CC=matrix_CC,
+        rank_N=rank_N,
     )
 
 
