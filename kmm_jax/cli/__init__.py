@@ -23,6 +23,7 @@ _GROUPS = (
     "tokenizer",
     "classnames",
     "evaluate",
+    "eval",
     "map",
     "heatmap",
     "table",

@@ -57,6 +57,28 @@ def mean_intervals(
     return _middle(means_RM, confidence)
 
 
+def share_intervals(
+    hits_NM: np.ndarray, *, groups_N: np.ndarray | None = None, seed: int = 0
+) -> np.ndarray:
+    """Intervals (M, 2) of the share of hits in each column, as ``mean_intervals``.
+
+    Where all items are hits or none is, resampling sees no spread and would claim certainty; there
+    it is the exact one of Clopper and Pearson (1934), over groups.
+    """
+    from scipy.stats import beta
+
+    hits_NM = np.asarray(hits_NM, bool)
+    found_M2 = mean_intervals(hits_NM, groups_N=groups_N, seed=seed)
+    count = len(hits_NM) if groups_N is None else len(np.unique(groups_N))
+    tail = (1 - CONFIDENCE) / 2
+    for column, share in enumerate(hits_NM.mean(axis=0)):
+        if share == 0:
+            found_M2[column] = 0.0, beta.ppf(1 - tail, 1, count)
+        elif share == 1:
+            found_M2[column] = beta.ppf(tail, count, 1), 1.0
+    return found_M2
+
+
 def intervals(
     statistic: Callable[[np.ndarray], float],
     count: int,

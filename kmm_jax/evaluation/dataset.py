@@ -14,7 +14,7 @@ import numpy as np
 from kmm_jax.data.config import DataConfig
 from kmm_jax.data.evaluation_reader import evaluation_batches
 from kmm_jax.data.schema import TEXT_FIELDS, texts
-from kmm_jax.data.sources import open_source
+from kmm_jax.data.sources import Source, open_source
 from kmm_jax.errors import ConfigError, DataError, nearest
 from kmm_jax.evaluation.encoders import Encoder, Functions, from_functions
 from kmm_jax.text.normalize import normalize
@@ -170,7 +170,7 @@ def encode(
 
 
 def read_set(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Source,
     encoder: Encoder,
     *,
     image_size: int,
@@ -185,7 +185,7 @@ def read_set(
     Every batch has ``batch_size`` rows, so nothing recompiles, and no image outlives its batch.
 
     Args:
-        source: what :func:`kmm_jax.data.sources.open_source` takes.
+        source: an open one, or what :func:`kmm_jax.data.sources.open_source` takes.
         image_size: side of the central square crop, pixels.
         caption_styles: caption in these styles, if the encoder captions.
         vectors: leave False to caption alone.
@@ -198,7 +198,7 @@ def read_set(
     for name, number in (("limit", limit), ("batch_size", batch_size)):
         if number is not None and number < 1:
             raise ConfigError(f"{name} must be at least 1, found {number}")
-    opened = open_source(source)
+    opened = source if isinstance(source, Source) else open_source(source)
     total = len(opened) if limit is None else min(limit, len(opened))
     config = DataConfig(sources=(), image_size=image_size, text_length=_NO_TEXT_LENGTH)
     parts: list[np.ndarray] = []
@@ -213,7 +213,7 @@ def read_set(
         for style, found in captions.items():
             assert encoder.caption is not None
             found += encoder.caption(batch["image"], style)[:count]
-        rows += [_row(opened.read(int(row)).record) for row in batch["row"][:count]]
+        rows += [_row(_record(opened, int(row))) for row in batch["row"][:count]]
         if progress is not None:
             progress(int(batch["row"][count - 1]) + 1, total)
     return EvaluationSet(
@@ -223,6 +223,12 @@ def read_set(
         captions={style: tuple(found) for style, found in captions.items()},
         bad_rows=total - len(rows),
     )
+
+
+def _record(source: Source, number: int) -> Mapping[str, Any]:
+    """The record of a row, where possible without its image."""
+    record = getattr(source, "record", None)
+    return source.read(number).record if record is None else record(number)
 
 
 def _row(record: Mapping[str, Any]) -> EvaluationRow:

@@ -1,0 +1,1 @@
+"""Benchmark suites: known sets with their protocol, wherever they lie, measured alike."""
