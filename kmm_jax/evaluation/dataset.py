@@ -16,7 +16,7 @@ from kmm_jax.data.evaluation_reader import evaluation_batches
 from kmm_jax.data.schema import TEXT_FIELDS, texts
 from kmm_jax.data.sources import Source, open_source
 from kmm_jax.errors import ConfigError, DataError, nearest
-from kmm_jax.evaluation.encoders import Encoder, Functions, from_functions
+from kmm_jax.evaluation.encoders import Encoder, Functions, finite, from_functions
 from kmm_jax.text.normalize import normalize
 from kmm_jax.text.styles import Style
 
@@ -206,16 +206,20 @@ def read_set(
     captions: dict[Style | None, list[str]] = {}
     if encoder.caption is not None:
         captions = {style: [] for style in caption_styles}
+    pending: list[tuple[Any, int]] = []  # the last batch, which the device may still work on
     for batch in evaluation_batches(opened, config, batch_size, limit=limit):
         count = int(batch["valid"].sum())
         if vectors:
-            parts.append(encoder.image(batch["image"])[:count])
+            pending.append((encoder.image(batch["image"]), count))
+            if len(pending) > 1:
+                parts.append(_finished(*pending.pop(0)))
         for style, found in captions.items():
             assert encoder.caption is not None
             found += encoder.caption(batch["image"], style)[:count]
         rows += [_row(_record(opened, int(row))) for row in batch["row"][:count]]
         if progress is not None:
             progress(int(batch["row"][count - 1]) + 1, total)
+    parts += [_finished(*one) for one in pending]
     return EvaluationSet(
         name=opened.name,
         rows=tuple(rows),
@@ -223,6 +227,10 @@ def read_set(
         captions={style: tuple(found) for style, found in captions.items()},
         bad_rows=total - len(rows),
     )
+
+
+def _finished(vectors_BE: Any, count: int) -> np.ndarray:
+    return finite(vectors_BE, "image")[:count]
 
 
 def _record(source: Source, number: int) -> Mapping[str, Any]:

@@ -24,14 +24,16 @@ class Encoder:
     """What evaluation needs of a model.
 
     Attributes:
-        image: uint8 (B, S, S, 3) to unit vectors (B, E), float32. Always called with the same B.
+        image: uint8 (B, S, S, 3) to unit vectors (B, E), float32, perhaps still being computed, so
+            that the next batch is made ready meanwhile; not yet checked by ``finite``. Always
+            called with the same B.
         text: any number N of texts, in a style or (None) without a style token, to (N, E).
         caption: uint8 (B, S, S, 3) to B captions in a style; None if the model has no decoder.
         heat_map: uint8 (B, S, S, 3) and a text for each, in a style, to the relevance of each patch
             of the image to its text, float32 (B, G, G), rows first; None if there is no way to it.
     """
 
-    image: Callable[[np.ndarray], np.ndarray]
+    image: Callable[[np.ndarray], Any]
     text: Callable[[Sequence[str], Style | None], np.ndarray]
     caption: Callable[[np.ndarray, Style | None], list[str]] | None = None
     heat_map: Callable[[np.ndarray, Sequence[str], Style | None], np.ndarray] | None = None
@@ -48,8 +50,8 @@ def from_functions(
     there is a ``functions["heat_map"]``, it takes ``{"image", "text"}`` and returns (B, G, G).
     """
 
-    def image(pixels_BHWC: np.ndarray) -> np.ndarray:
-        return finite(functions["encode_image"](params, {"image": pixels_BHWC}), "image")
+    def image(pixels_BHWC: np.ndarray) -> Any:
+        return functions["encode_image"](params, {"image": pixels_BHWC})
 
     def text(texts: Sequence[str], style: Style | None) -> np.ndarray:
         ids_NL = tokenizer.sequences(list(texts), style, text_length)
@@ -87,9 +89,6 @@ def from_model(model: Model, *, batch_size: int, caption_method: Method = "greed
     """
     from kmm_jax.models.coca.config import CoCaConfig
 
-    def image(pixels_BHWC: np.ndarray) -> np.ndarray:
-        return finite(model.embed_image(list(pixels_BHWC), batch_size=batch_size), "image")
-
     def text(texts: Sequence[str], style: Style | None) -> np.ndarray:
         return finite(model.embed_text(texts, style, batch_size=batch_size), "text")
 
@@ -101,7 +100,12 @@ def from_model(model: Model, *, batch_size: int, caption_method: Method = "greed
         return finite(heat, "heat-map")
 
     captions = isinstance(model.config, CoCaConfig)
-    return Encoder(image=image, text=text, caption=caption if captions else None, heat_map=heat_map)
+    return Encoder(
+        image=model.embed_pixels,
+        text=text,
+        caption=caption if captions else None,
+        heat_map=heat_map,
+    )
 
 
 def finite(rows: Any, kind: Literal["image", "text", "image+text", "heat-map"]) -> np.ndarray:

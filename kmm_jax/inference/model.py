@@ -122,6 +122,15 @@ class Model:
         batches = ((pixels,) for pixels in self._pixels(images, batch_size))
         return self._in_batches(self._embed_image, batches, batch_size)
 
+    def embed_pixels(self, pixels_BHWC: np.ndarray) -> jax.Array:
+        """Unit vectors (B, E) of a batch of the model's own size, uint8 (B, S, S, 3).
+
+        They may still be computed when this returns, so that the next batch can be read meanwhile.
+        """
+        count = len(pixels_BHWC)
+        rows = _filled(pixels_BHWC, -(-count // self._devices) * self._devices)
+        return self._embed_image(self.params, jax.device_put(rows, self._batch_sharding))[:count]
+
     def heat_map(
         self,
         images: Sequence[ImageLike],

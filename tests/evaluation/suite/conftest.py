@@ -25,9 +25,9 @@ class Seer:
         self.calls = 0
         self.palette = np.asarray([rgb for _, rgb in COLOURS.values()], np.float32)
 
-    def embed_image(self, images, *, batch_size):
+    def embed_pixels(self, pixels):
         self.calls += 1
-        mean = np.stack(images).astype(np.float32).mean(axis=(1, 2))
+        mean = pixels.astype(np.float32).mean(axis=(1, 2))
         seen = ((mean[:, None] - self.palette) ** 2).sum(axis=-1).argmin(axis=1)
         return np.eye(len(KEYS), dtype=np.float32)[seen]
 
