@@ -33,8 +33,9 @@ from kmm_jax.evaluation.suite.benchmark import (
     Task,
     ZeroShot,
 )
-from kmm_jax.evaluation.suite.forms import Found, Places
+from kmm_jax.evaluation.suite.forms import Form, Found, Places
 from kmm_jax.evaluation.suite.items import ItemSource, Spread
+from kmm_jax.evaluation.suite.sentences import FoundPairs, Pair
 from kmm_jax.evaluation.zero_shot import class_vectors
 from kmm_jax.text.styles import Style
 from kmm_jax.text.templates import Language
@@ -83,34 +84,19 @@ class Measurer:
             DataError: it is there, and damaged.
         """
         began = time.perf_counter()
-        found = _Figures(benchmark)
-        where, images, bad_rows = "", 0, 0
-        if benchmark.forms:
-            part = _find(benchmark.forms, self.places)
-            if part is None:
-                return None
-            source = part.open()
-            where = part.where
-            rows = self._read(source, benchmark.name)
-            rows = dataclasses.replace(rows, name="the test part")
-            images, bad_rows = len(rows.rows), rows.bad_rows
-            if self._wanted("zero_shot"):
-                for one in benchmark.zero_shot:
-                    self._zero_shot(found, rows, one)
-            if benchmark.retrieval and self._wanted("retrieval"):
-                self._retrieval(found, rows, _texts(source), benchmark.retrieval)
-            if benchmark.train and benchmark.learned and self._wanted("linear_probe", "knn"):
-                self._learned(found, rows, benchmark)
-        if benchmark.pairs and self._wanted("similarity"):
+        if benchmark.pairs:
             pairs = next(
                 (there for form in benchmark.pairs if (there := form.find(self.places))), None
             )
             if pairs is None:
                 return None
-            where = pairs.where
-            for language in self.languages:
-                if language in pairs.pairs:
-                    self._similarity(found, pairs.pairs[language], language)
+            found, where, images, bad_rows = self._sentences(benchmark, pairs), pairs.where, 0, 0
+        else:
+            part = _find(benchmark.forms, self.places)
+            if part is None:
+                return None
+            found, rows = self.measure_images(benchmark, part.open())
+            where, images, bad_rows = part.where, len(rows.rows), rows.bad_rows
         return Measured(
             figures=tuple(found.figures),
             protocols=found.protocols,
@@ -121,7 +107,33 @@ class Measurer:
             skipped=found.skipped,
         )
 
-    def _zero_shot(self, found: _Figures, rows: EvaluationSet, wanted: ZeroShot) -> None:
+    def measure_images(self, benchmark: Benchmark, source: Source) -> tuple[Figures, EvaluationSet]:
+        """All that is asked for of the images of ``source``, which are read once; and their rows.
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        found = Figures(benchmark)
+        rows = self._read(source, benchmark.name)
+        rows = dataclasses.replace(rows, name="the test part")
+        if self._wanted("zero_shot"):
+            for one in benchmark.zero_shot:
+                self._zero_shot(found, rows, one)
+        if benchmark.retrieval and self._wanted("retrieval"):
+            self._retrieval(found, rows, _texts(source), benchmark.retrieval)
+        if benchmark.train and benchmark.learned and self._wanted("linear_probe", "knn"):
+            self._learned(found, rows, benchmark)
+        return found, rows
+
+    def _sentences(self, benchmark: Benchmark, pairs: FoundPairs) -> Figures:
+        found = Figures(benchmark)
+        if self._wanted("similarity"):
+            for language in self.languages:
+                if language in pairs.pairs:
+                    self._similarity(found, pairs.pairs[language], language)
+        return found
+
+    def _zero_shot(self, found: Figures, rows: EvaluationSet, wanted: ZeroShot) -> None:
         labels = [None if one is None else one.split("|") for one in rows.labels(wanted.label)]
         for language in self.languages:
             classes, class_CE = self._classes(wanted.classes, language)
@@ -174,7 +186,7 @@ class Measurer:
 
     def _retrieval(
         self,
-        found: _Figures,
+        found: Figures,
         rows: EvaluationSet,
         texts: Mapping[str, Mapping[str, tuple[str, ...]]],
         wanted: Retrieval,
@@ -215,7 +227,7 @@ class Measurer:
                     )
             found.say("retrieval", _retrieval_protocol(language, pairs, style))
 
-    def _learned(self, found: _Figures, rows: EvaluationSet, benchmark: Benchmark) -> None:
+    def _learned(self, found: Figures, rows: EvaluationSet, benchmark: Benchmark) -> None:
         part = _find(benchmark.train, self.places)
         if part is None:
             for task in ("linear_probe", "knn"):
@@ -227,7 +239,7 @@ class Measurer:
             self._learn(found, trained, rows, one)
 
     def _learn(
-        self, found: _Figures, trained: EvaluationSet, rows: EvaluationSet, wanted: Learned
+        self, found: Figures, trained: EvaluationSet, rows: EvaluationSet, wanted: Learned
     ) -> None:
         those = labelled.labelled_rows(trained, rows, wanted.label)
         methods: tuple[tuple[Task, Callable[..., labelled.Classified]], ...] = (
@@ -262,7 +274,7 @@ class Measurer:
             )
             found.say(task, f"{wanted.label}: {result.table.protocol}")
 
-    def _similarity(self, found: _Figures, pairs: Sequence, language: Language) -> None:
+    def _similarity(self, found: Figures, pairs: Sequence[Pair], language: Language) -> None:
         from scipy.stats import rankdata
 
         style = self._style(_ASKED)
@@ -316,7 +328,7 @@ class Measurer:
         return lambda done, total: progress(what, done, total)
 
 
-class _Figures:
+class Figures:
     """Figures and sentences as they come."""
 
     def __init__(self, benchmark: Benchmark) -> None:
@@ -338,6 +350,7 @@ class _Figures:
         items: int,
         share: bool = True,
     ) -> None:
+        """One more figure with its interval, (low, high)."""
         low, high = (float(bound) for bound in interval)
         self.figures.append(
             Figure(
@@ -356,12 +369,13 @@ class _Figures:
         )
 
     def say(self, task: Task, sentence: str) -> None:
+        """One more sentence of how a task was measured."""
         sentence = sentence.removesuffix(".")
         before = self.protocols.get(task)
         self.protocols[task] = f"{before}. {sentence}" if before else sentence
 
 
-def _find(forms: Sequence, places: Places) -> Found | None:
+def _find(forms: Sequence[Form], places: Places) -> Found | None:
     return next((found for form in forms if (found := form.find(places))), None)
 
 
