@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from kmm_jax.evaluation.caption_statistics import Statistics, Tokens, mean_of
 from kmm_jax.evaluation.ngrams import ngrams, words
 
 _ORDERS = (1, 2, 3, 4)
@@ -15,20 +16,39 @@ Gram = tuple[str, ...]
 
 
 def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """Mean CIDEr-D in [0, 10] (Vedantam et al., CVPR 2015, arXiv 1411.5726, section 4, CIDEr-D).
-
-    For each n of 1 to 4, the mean over references of 10 * exp(-(difference of length)^2 / (2 * 36))
-    * min(g, s) . s / (|g| |s|), where g and s weigh the n-grams of caption and reference by count
-    times log(images / images whose references hold the n-gram); then the mean over n. Document
-    frequencies are those of ``references``. Papers print 100 times CIDEr / 10, thus 10 times this.
+    """Mean CIDEr-D of ``words`` in [0, 10], see :func:`cider_d_statistics`.
 
     Args:
         references: at least one text for each caption.
     """
-    truth = [[_counts(text) for text in texts] for texts in references]
+    return cider_d_statistics(
+        [words(caption) for caption in captions],
+        [[words(text) for text in texts] for texts in references],
+    ).corpus()
+
+
+def cider_d_statistics(
+    captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
+) -> Statistics:
+    """CIDEr-D in [0, 10] (Vedantam et al., CVPR 2015, arXiv 1411.5726, section 4, CIDEr-D).
+
+    For each n of 1 to 4, the mean over references of 10 * exp(-(difference of length)^2 / (2 * 36))
+    * min(g, s) . s / (|g| |s|), where g and s weigh the n-grams of caption and reference by count
+    times log(images / images whose references hold the n-gram); then the mean over n.
+
+    This is what pycocoevalcap calls ``CIDEr``, and papers on COCO mean by it: 100 times CIDEr / 10,
+    thus 10 times this. The paper's plain CIDEr, without min and exp, is nowhere reported.
+
+    Document frequencies are those of all ``references``, of resamples too: a resample is of
+    captions, and the weight of a word stays as it is.
+
+    Args:
+        references: at least one for each caption.
+    """
+    truth = [[_counts(tokens) for tokens in each] for each in references]
     holding: Counter[Gram] = Counter()
-    for texts in truth:
-        holding.update({gram for _, counts in texts for grams in counts for gram in grams})
+    for each in truth:
+        holding.update({gram for _, counts in each for grams in counts for gram in grams})
     log_images = math.log(len(truth)) if truth else 0.0
 
     def weigh(counts: Mapping[Gram, int]) -> dict[Gram, float]:
@@ -37,23 +57,24 @@ def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]]) -> flo
             for gram, count in counts.items()
         }
 
-    total = 0.0
-    for caption, texts in zip(captions, truth, strict=True):
-        length, counts = _counts(caption)
+    scores = []
+    for tokens, each in zip(captions, truth, strict=True):
+        length, counts = _counts(tokens)
         weighed = [weigh(grams) for grams in counts]
-        for other_length, other_counts in texts:
+        total = 0.0
+        for other_length, other_counts in each:
             nearness = math.exp(-((length - other_length) ** 2) / (2 * _SIGMA**2))
             agreement = sum(
                 _clipped_cosine(one, weigh(other))
                 for one, other in zip(weighed, other_counts, strict=True)
             )
-            total += 10.0 * nearness * agreement / (len(_ORDERS) * len(texts))
-    return total / len(truth)
+            total += 10.0 * nearness * agreement / (len(_ORDERS) * len(each))
+        scores.append(total)
+    return mean_of(scores)
 
 
-def _counts(text: str) -> tuple[int, list[Counter[Gram]]]:
-    """Number of words, and the n-grams of each order."""
-    tokens = words(text)
+def _counts(tokens: Tokens) -> tuple[int, list[Counter[Gram]]]:
+    """Number of tokens, and the n-grams of each order."""
     return len(tokens), [ngrams(tokens, n) for n in _ORDERS]
 
 
