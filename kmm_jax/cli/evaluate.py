@@ -114,6 +114,13 @@ def add(commands: Any) -> None:
         default="greedy",
         help="how captions are decoded (default: %(default)s)",
     )
+    command.add_argument(
+        "--tokenizer",
+        choices=("words", "morphemes", "english"),
+        default="words",
+        help="how captions and their texts are cut before they are counted: between spaces, by "
+        "the Korean analyser Kiwi, or as tables of COCO do (default: %(default)s)",
+    )
     command.add_argument("--limit", type=int, metavar="ROWS", help="read only the first rows")
     command.add_argument("--batch-size", type=int, default=64)
     command.add_argument(
@@ -177,6 +184,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
             "every class set needs the label it belongs to, such as: "
             "--classes fashion_article_types --label type"
         )
+    if "captions" in tasks and arguments.tokenizer == "morphemes":
+        require("kiwipiepy", extra="korean")
     if arguments.output and Path(arguments.output).exists() and not Path(arguments.output).is_dir():
         raise UserError(f"--output must be a folder, but {arguments.output} is a file")
     classes = [named_classes(name, arguments.lang) for name in arguments.classes]
@@ -206,6 +215,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         if "captions" in tasks
         else (),
         caption_method=arguments.caption_method,
+        caption_tokenizer=arguments.tokenizer,
         mentions=tuple(Mention(classes=one, label=label) for one, label in pairs),
     )
 

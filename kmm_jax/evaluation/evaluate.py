@@ -11,9 +11,12 @@ from kmm_jax.data.sources import open_source
 from kmm_jax.errors import UserError
 from kmm_jax.evaluation import captions, localisation, modality_gap, retrieval
 from kmm_jax.evaluation.box_targets import Phrase
+from kmm_jax.evaluation.caption_metrics import METRICS
+from kmm_jax.evaluation.caption_tokens import Tokenization, cutter
 from kmm_jax.evaluation.classes import Classes
 from kmm_jax.evaluation.dataset import EvaluationSet, read_set
 from kmm_jax.evaluation.encoders import from_model
+from kmm_jax.evaluation.java_metrics import JAVA_METRICS
 from kmm_jax.evaluation.knn import knn
 from kmm_jax.evaluation.labelled import Classified, labelled_rows
 from kmm_jax.evaluation.probe import linear_probe
@@ -46,6 +49,8 @@ class Plan:
         caption_field: the texts that captions are held against.
         caption_styles: caption in these styles; none for no captions.
         caption_method: how they are decoded, see :func:`kmm_jax.evaluation.encoders.from_model`.
+        caption_tokenizer: how they and their references are cut; ``english`` asks for METEOR and
+            SPICE as well.
         mentions: labels whose words are looked for in the captions.
     """
 
@@ -60,6 +65,7 @@ class Plan:
     caption_field: str = "caption"
     caption_styles: tuple[Style | None, ...] = ()
     caption_method: Method = "greedy"
+    caption_tokenizer: Tokenization = "words"
     mentions: tuple[captions.Mention, ...] = ()
 
 
@@ -103,6 +109,8 @@ def evaluate(
     encoder = from_model(model, batch_size=batch_size, caption_method=plan.caption_method)
     if plan.caption_styles and encoder.caption is None:
         raise UserError(f"{model.path} cannot caption; leave captions out or use a CoCa")
+    if plan.caption_styles:
+        cutter(plan.caption_tokenizer)  # a missing analyser is said before pictures are captioned
     if train_source is None and (plan.linear_probe or plan.knn):
         raise UserError("linear_probe and knn learn from a source of their own; give train_source")
     if train_source is not None:
@@ -166,7 +174,13 @@ def evaluate(
         )
         tables.append(table)
     if plan.caption_styles:
-        table = captions.score_captions(rows, field=plan.caption_field, mentions=plan.mentions)
+        table = captions.score_captions(
+            rows,
+            field=plan.caption_field,
+            mentions=plan.mentions,
+            metrics=(*METRICS, *JAVA_METRICS) if plan.caption_tokenizer == "english" else METRICS,
+            tokenizer=plan.caption_tokenizer,
+        )
         decoded = f"Captions decoded by {_DECODING[plan.caption_method]}: "
         tables.append(dataclasses.replace(table, protocol=decoded + table.protocol))
     about = {

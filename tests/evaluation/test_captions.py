@@ -26,6 +26,17 @@ def values(table):
     return {score.name: (score.value, score.chance) for score in table.scores}
 
 
+def test_the_protocol_names_the_tokenizer_and_what_was_not_measured(shards, encoder, monkeypatch):
+    rows = read(shards, encoder)
+    assert "tokenizer words" in score_captions(rows, field="caption").protocol
+    monkeypatch.setenv("PATH", "")
+    metrics = ("bleu4", "meteor", "spice")
+    table = score_captions(rows, field="caption", metrics=metrics, tokenizer="english")
+    assert "tokenizer english" in table.protocol
+    assert "meteor: not measured: needs Java. spice: not measured: needs Java." in table.protocol
+    assert list(values(table)) == ["prompt/bleu4"]
+
+
 def test_right_captions_score_full_marks_and_chance_less(shards, encoder):
     table = score_captions(read(shards, encoder), field="caption", mentions=(COLOUR,))
     found = values(table)

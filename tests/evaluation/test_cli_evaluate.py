@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -86,6 +87,20 @@ def test_captions_are_decoded_as_asked_and_the_protocol_says_how(
     (table,) = json.loads(capsys.readouterr().out)["tables"]
     assert asked == [method]
     assert table["protocol"].startswith(f"Captions decoded by {said}: 8 images of ")
+
+
+def test_captions_are_cut_as_asked_and_another_way_is_refused(
+    model_folder, shards, capsys, monkeypatch
+):
+    options = ["--tasks", "captions", "--limit", "8", "--batch-size", "8", "--json"]
+    monkeypatch.setenv("PATH", "")  # no Java, whose programs take seconds
+    assert main(["evaluate", model_folder, shards, *options, "--tokenizer", "english"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    assert "tokenizer english" in table["protocol"] and "needs Java" in table["protocol"]
+    assert {"prompt/bleu1", "prompt/rouge_l"} < table["scores"].keys()
+    monkeypatch.setitem(sys.modules, "kiwipiepy", None)
+    assert main(["evaluate", model_folder, shards, *options, "--tokenizer", "morphemes"]) == 2
+    assert "pip install 'kmm-jax[korean]'" in capsys.readouterr().err
 
 
 def test_a_plan_captions_greedily_unless_it_says_otherwise():
