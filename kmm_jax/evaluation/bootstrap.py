@@ -107,6 +107,25 @@ def intervals(
     return float(low), float(high)
 
 
+def resampled_intervals(
+    score: Callable[[np.ndarray], np.ndarray], count: int, *, seed: int = 0
+) -> tuple[float, float]:
+    """The interval of a score that is worked out from how often each item was drawn.
+
+    Args:
+        score: counts (R, N), float64, to the score of each resample (R,).
+        count: items there are.
+    """
+    if count < 1:
+        raise ValueError("expected at least one item")
+    found_R = np.empty(RESAMPLES)
+    for number, drawn in enumerate(_draws(count, RESAMPLES, seed)):
+        times_1N = np.bincount(drawn, minlength=count).astype(np.float64)[None]
+        found_R[number] = score(times_1N)[0]
+    low, high = _middle(found_R[:, None], CONFIDENCE)[0]
+    return float(low), float(high)
+
+
 def _draws(count: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     if resamples < 1:
         raise ValueError(f"expected at least one resample, got {resamples}")

@@ -146,7 +146,7 @@ class Figure:
 
     Attributes:
         what: is classified or searched: a label, ``text_to_image``; empty where there is one thing.
-        metric: ``top1``, ``r5``, ``cider``, ``spearman``.
+        metric: ``top1``, ``r5``, ``cider_d``, ``spearman``.
         language: of the texts; empty where none is used.
         value, low, high: with its 95 % bootstrap interval.
         chance: what the same protocol gives without looking; None where nothing such exists.
@@ -182,7 +182,7 @@ class Measured:
         where: the benchmark was found.
         images, bad_rows: read, and left out as unreadable.
         seconds: of reading, embedding and scoring.
-        skipped: tasks not measured, with the reason.
+        skipped: tasks and metrics not measured, with the reason.
     """
 
     figures: tuple[Figure, ...]

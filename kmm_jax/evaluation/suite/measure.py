@@ -15,10 +15,13 @@ import numpy as np
 from kmm_jax.data.sources import Source
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.evaluation import labelled
-from kmm_jax.evaluation.bootstrap import intervals, share_intervals
+from kmm_jax.evaluation.bootstrap import intervals, resampled_intervals, share_intervals
+from kmm_jax.evaluation.caption_metrics import caption_metrics
+from kmm_jax.evaluation.caption_tokens import Tokenization, cutter
 from kmm_jax.evaluation.classes import Classes, named_classes
 from kmm_jax.evaluation.dataset import EvaluationSet, read_set
 from kmm_jax.evaluation.encoders import Encoder, from_model, style_name
+from kmm_jax.evaluation.java_metrics import JAVA_METRICS, missing
 from kmm_jax.evaluation.knn import knn
 from kmm_jax.evaluation.probe import linear_probe
 from kmm_jax.evaluation.recall import recalls
@@ -26,6 +29,7 @@ from kmm_jax.evaluation.retrieval import KS, Pairs, pair
 from kmm_jax.evaluation.suite.benchmark import (
     LANGUAGES,
     Benchmark,
+    Captions,
     Figure,
     Learned,
     Measured,
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
 
 _ASKED: Style = "query"  # of class sentences and of sentence pairs, as people search
 _LEAST_CLASSES_FOR_TOP5 = 6
+_CUT: Mapping[Language, Tokenization] = {"ko": "morphemes", "en": "english"}
+_CAPTION_METRICS = ("bleu4", "rouge_l", "cider_d", "chrf")
 
 Progress = Callable[[str, int, int], None]
 
@@ -114,13 +120,19 @@ class Measurer:
             DataError: they cannot be read.
         """
         found = Figures(benchmark)
-        rows = self._read(source, benchmark.name)
+        captions = benchmark.captions if self._wanted("captions") else None
+        if captions is not None and self._encoder.caption is None:
+            captions, found.skipped["captions"] = None, "the model has no decoder"
+        style = () if captions is None else (self._style(captions.style),)
+        rows = self._read(source, benchmark.name, caption_styles=style)
         rows = dataclasses.replace(rows, name="the test part")
         if self._wanted("zero_shot"):
             for one in benchmark.zero_shot:
                 self._zero_shot(found, rows, one)
         if benchmark.retrieval and self._wanted("retrieval"):
             self._retrieval(found, rows, _texts(source), benchmark.retrieval)
+        if captions is not None:
+            self._captions(found, rows, _texts(source), captions)
         if benchmark.train and benchmark.learned and self._wanted("linear_probe", "knn"):
             self._learned(found, rows, benchmark)
         return found, rows
@@ -227,6 +239,62 @@ class Measurer:
                     )
             found.say("retrieval", _retrieval_protocol(language, pairs, style))
 
+    def _captions(
+        self,
+        found: Figures,
+        rows: EvaluationSet,
+        texts: Mapping[str, Mapping[str, tuple[str, ...]]],
+        wanted: Captions,
+    ) -> None:
+        """Held against the texts of each language that has some; chance is captions dealt anew."""
+        ((_, captions),) = rows.captions.items()
+        for language, name in wanted.texts.items():
+            said = [texts[row.key].get(name, ()) for row in rows.rows]
+            which = [row for row, references in enumerate(said) if references]
+            if not which or language not in self.languages:
+                continue
+            try:
+                cut = cutter(_CUT[language])
+            except UserError as error:
+                found.skipped[f"captions, {language}"] = str(error)
+                continue
+            metrics: list[str] = list(_CAPTION_METRICS)
+            for java in JAVA_METRICS if language == "en" else ():
+                reason = missing(java)
+                if reason is None:
+                    metrics.append(java)
+                else:
+                    found.skipped[java] = f"it {reason}"
+            references = [said[row] for row in which]
+            dealt = np.random.default_rng(0).permutation(which)
+            real, chance = (
+                caption_metrics(
+                    [captions[row] for row in order],
+                    references,
+                    metrics=metrics,
+                    tokenizer=cut.name,
+                )
+                for order in (which, dealt)
+            )
+            for metric, statistics in real.items():
+                found.add(
+                    "captions",
+                    what="",
+                    metric=metric,
+                    language=language,
+                    value=statistics.corpus(),
+                    interval=resampled_intervals(statistics.resampled, len(which)),
+                    chance=chance[metric].corpus(),
+                    items=len(which),
+                )
+            found.say(
+                "captions",
+                f"{language}: {len(which):,} greedy captions in the style "
+                f"{style_name(self._style(wanted.style))} against their images' texts, cut into "
+                f"{cut.says}; chance: the same captions dealt to other images; CIDEr-D in percent "
+                "as papers print it",
+            )
+
     def _learned(self, found: Figures, rows: EvaluationSet, benchmark: Benchmark) -> None:
         part = _find(benchmark.train, self.places)
         if part is None:
@@ -306,13 +374,16 @@ class Measurer:
             f"sentences, in the style {style_name(style)}, with people's scores",
         )
 
-    def _read(self, source: Source, what: str) -> EvaluationSet:
+    def _read(
+        self, source: Source, what: str, *, caption_styles: Sequence[Style | None] = ()
+    ) -> EvaluationSet:
         return read_set(
             source if self.limit is None else Spread(source, self.limit),
             self._encoder,
             image_size=self.model.image_size,
             batch_size=self.batch_size,
             progress=self._told(what),
+            caption_styles=caption_styles,
         )
 
     def _style(self, style: Style) -> Style | None:

@@ -22,7 +22,20 @@ _WHAT = {
     "class": "",
     "": "",
 }
-_METRICS = {"top1": "top 1", "top5": "top 5", "r1": "R@1", "r5": "R@5", "r10": "R@10"}
+_METRICS = {
+    "top1": "top 1",
+    "top5": "top 5",
+    "r1": "R@1",
+    "r5": "R@5",
+    "r10": "R@10",
+    "bleu4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "cider_d": "CIDEr-D",
+    "chrf": "chrF",
+    "meteor": "METEOR",
+    "spice": "SPICE",
+    "spearman": "Spearman",
+}
 
 
 def write(
@@ -235,29 +248,23 @@ def _robustness(models: Sequence[ModelResults], titles: Mapping[str, str]) -> st
 
 
 def _protocols(models: Sequence[ModelResults], suite: Sequence[Benchmark]) -> str:
+    """How each benchmark was measured, as the first model says for which it was."""
     lines = []
     for benchmark in suite:
-        found = next(
-            (
-                model.measured[benchmark.name]
-                for model in models
-                if benchmark.name in model.measured
-            ),
-            None,
-        )
-        if found is None:
+        found = [one for model in models if (one := model.measured.get(benchmark.name))]
+        if not found:
             continue
         said = f"; {benchmark.note}" if benchmark.note else ""
         lines.append(f"**{benchmark.title}** ({benchmark.licence}; {benchmark.get}{said}).")
-        for task, sentence in found.protocols.items():
-            lines.append(f"- {TASKS[task]}: {sentence}.")  # type: ignore[index]
-        skipped = {
-            (task, why)
-            for model in models
-            if benchmark.name in model.measured
-            for task, why in model.measured[benchmark.name].skipped.items()
-        }
-        lines += [f"- {TASKS[task]}: not measured, {why}." for task, why in sorted(skipped)]  # type: ignore[index]
+        sentences = {task: one for each in reversed(found) for task, one in each.protocols.items()}
+        titles: dict[str, str] = {**TASKS}
+        lines += [f"- {titles[task]}: {sentence}." for task, sentence in sentences.items()]
+        skipped = {what: why for each in found for what, why in each.skipped.items()}
+        lines += [
+            f"- {titles.get(what, what)}: not measured, {why}."
+            for what, why in skipped.items()
+            if what not in sentences
+        ]
         lines.append("")
     return "\n".join(lines).strip()
 

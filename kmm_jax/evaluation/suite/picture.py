@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which differ in lightness as well.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000", "#e69f00")
-_MAIN = {"top1", "r1", "r10", "spearman", "cider"}
+_MAIN = {"top1", "r1", "r10", "spearman", "cider_d"}
 _WHAT = {"text_to_image": "text→image", "image_to_text": "image→text", "class": "", "": ""}
-_METRIC = {"top1": "", "r1": "R@1", "r10": "R@10", "spearman": "", "cider": "CIDEr"}
+_METRIC = {"top1": "", "r1": "R@1", "r10": "R@10", "spearman": "", "cider_d": "CIDEr-D"}
 _FAINT = "#6e6e73"
 
 

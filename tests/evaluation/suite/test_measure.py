@@ -11,15 +11,17 @@ from scipy.stats import spearmanr
 
 from kmm_jax.cli import main
 from kmm_jax.errors import UserError
+from kmm_jax.evaluation.caption_metrics import caption_metrics
 from kmm_jax.evaluation.suite import page
 from kmm_jax.evaluation.suite import run as suites
-from kmm_jax.evaluation.suite.benchmark import Benchmark, Learned, Retrieval, ZeroShot
+from kmm_jax.evaluation.suite.benchmark import Benchmark, Captions, Learned, Retrieval, ZeroShot
 from kmm_jax.evaluation.suite.forms import ClassFolders, Table
 from kmm_jax.evaluation.suite.korean import SUITE
 from kmm_jax.evaluation.suite.measure import Measurer
 from kmm_jax.evaluation.suite.sentences import PairTable
 from tests.evaluation.conftest import COLOURS, KEYS, jpeg
-from tests.evaluation.suite.conftest import write_image, write_tar
+from tests.evaluation.suite.conftest import Seer, write_image, write_tar
+from tests.tiny_models import tiny_coca
 
 MADE = {"get": "nowhere", "licence": "Apache-2.0"}
 
@@ -102,6 +104,43 @@ def test_retrieval_is_counted_by_hand(tmp_path, places, seer):
     named = [KEYS[n % 6] == KEYS[(n // 2) % 6] for n in range(12)]
     assert found["en", "text_to_image", "r5"].value == pytest.approx(np.mean(named))
     assert "12 images and 12 distinct texts" in measured.protocols["retrieval"]
+
+
+class Teller(Seer):
+    """Says the colour it sees, as the captions have it, but for every image with a wrong number."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = tiny_coca(vocabulary=64, length=8)
+
+    def caption(self, images, style, *, method, batch_size):
+        seen = self.embed_pixels(np.stack(images)).argmax(axis=1)
+        return [f"{COLOURS[KEYS[place]][0]} 옷 3번" for place in seen]
+
+
+def test_captions_are_scored_as_the_librarys_own(tmp_path, places, seer):
+    pytest.importorskip("kiwipiepy")
+    benchmark = dataclasses.replace(
+        captioned(tmp_path), retrieval=None, captions=Captions(texts={"ko": "ko", "en": "en"})
+    )
+    assert Measurer(seer, places=places).measure(benchmark).skipped == {
+        "captions": "the model has no decoder"
+    }
+    measured = Measurer(Teller(), places=places, languages=("ko",)).measure(benchmark)
+    captions = [f"{COLOURS[KEYS[n % 6]][0]} 옷 3번" for n in range(12)]
+    references = [(f"{COLOURS[KEYS[n % 6]][0]} 옷 {n}번",) for n in range(12)]
+    own = caption_metrics(captions, references, tokenizer="morphemes")
+    for figure in measured.figures:
+        assert figure.value == pytest.approx(own[figure.metric].corpus()), figure.metric
+        assert figure.low <= figure.value <= figure.high
+        assert figure.chance < figure.value
+    assert {figure.metric for figure in measured.figures} == {
+        "bleu4",
+        "rouge_l",
+        "cider_d",
+        "chrf",
+    }
+    assert "morphemes of kiwipiepy" in measured.protocols["captions"]
 
 
 def test_similarity_is_spearmans(tmp_path, places, seer):
