@@ -257,7 +257,7 @@ def _protocols(models: Sequence[ModelResults], suite: Sequence[Benchmark]) -> st
         said = f"; {benchmark.note}" if benchmark.note else ""
         lines.append(f"**{benchmark.title}** ({benchmark.licence}; {benchmark.get}{said}).")
         sentences = {task: one for each in reversed(found) for task, one in each.protocols.items()}
-        titles: dict[str, str] = {**TASKS}
+        titles = {str(task): title for task, title in TASKS.items()}
         lines += [f"- {titles[task]}: {sentence}." for task, sentence in sentences.items()]
         skipped = {what: why for each in found for what, why in each.skipped.items()}
         lines += [
