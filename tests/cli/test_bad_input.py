@@ -5,6 +5,7 @@ import json
 import shutil
 import struct
 import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -246,6 +247,14 @@ def test_an_error_of_the_disk_without_a_file_names_the_one_being_written(tmp_pat
             raise ConnectionResetError(errno.ECONNRESET, "reset by peer")
         assert error.value.filename is None
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly():
+    command = [sys.executable, "-m", "kmm_jax", "classnames", "imagenet1k", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()  # as `| head` does, and sooner
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
 
 
 def test_an_output_that_is_a_file_is_said(good, run, tmp_path, capsys):

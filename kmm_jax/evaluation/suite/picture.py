@@ -71,6 +71,7 @@ def _drawing(models: Sequence[ModelResults], suite: Sequence[Benchmark]) -> Draw
             _draw_row(axes, place, [figures.get(row) for figures in found])
         axes.set_yticks(range(len(rows)), [_name(row, titles) for row in rows], fontsize=8)
         axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))  # shares are seen from nothing
         axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
         axes.grid(axis="y", color="#e5e7eb", linewidth=0.6)
         axes.tick_params(length=0, labelsize=8)
