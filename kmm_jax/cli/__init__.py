@@ -26,6 +26,7 @@ _GROUPS = (
     "eval",
     "map",
     "heatmap",
+    "check_parity",
     "table",
     "retrieve",
     "quickstart",

@@ -81,6 +81,7 @@ class Model:
         self._embed_image = jax.jit(self.encode_image_with)
         self._embed_text = jax.jit(self.encode_text_with)
         self._heat_map = jax.jit(self._with_module(_heat_map))
+        self._logit_scale = jax.jit(self._with_module(lambda module: module.logit_scale))
         self._embed_pair = jax.jit(self._with_module(_encode_pair))
 
     def with_params(self, params: Any, *, hash: str, step: int | None = None) -> Model:
@@ -104,6 +105,11 @@ class Model:
     def embedding(self) -> int:
         """Dimension of the vectors."""
         return self.config.embedding
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines of images and texts are multiplied by: 1 / temperature."""
+        return float(self._logit_scale(self.params))
 
     def embed_text(
         self, texts: Sequence[str], style: Style | None = "query", *, batch_size: int = 256

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
@@ -124,6 +125,26 @@ def swapped(tokenizer: Tokenizer, one: int, other: int) -> Tokenizer:
     ]
     values["post_processor"] = None  # it has ids of its own
     return Tokenizer(_closed(Backend.from_str(json.dumps(values)), *marks))
+
+
+def translated(ids_NL: np.ndarray, tokenizer: Tokenizer, other: Tokenizer) -> np.ndarray:
+    """The same tokens by their numbers in another tokenizer, (N, L) int32.
+
+    Raises:
+        UserError: the other lacks one of them.
+    """
+    ours, theirs = Backend.from_str(tokenizer.json), Backend.from_str(other.json)
+    found, places = np.unique(ids_NL, return_inverse=True)
+    numbers = []
+    for number in found:
+        token = str(ours.id_to_token(int(number)))
+        numbers.append(theirs.token_to_id(token))
+        if numbers[-1] is None:
+            raise UserError(
+                f"the tokenizers do not belong together: {other} has no token {token!r}, which "
+                f"{tokenizer} cuts these texts into"
+            )
+    return np.asarray(numbers, np.int32)[places].reshape(ids_NL.shape)
 
 
 def _with_marks(file: Path, marks: Mapping[str, str], *, lower_case: bool) -> str:
