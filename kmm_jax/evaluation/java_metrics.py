@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
+import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,11 +15,13 @@ import numpy as np
 
 from kmm_jax.errors import UserError
 from kmm_jax.evaluation.caption_statistics import Statistics, Tokens, mean_of
+from kmm_jax.files import read_json
 
 JavaMetric = Literal["meteor", "spice"]
 JAVA_METRICS: tuple[JavaMetric, ...] = get_args(JavaMetric)
 
 _METEOR_JAR = Path("meteor", "meteor-1.5.jar")
+_SPICE_JAR = Path("spice", "spice-1.0.jar")
 # Of Meteor 1.5 for English, as its jar has them for `-l en -norm`: alpha, beta, gamma, delta; the
 # weights of exact, stem, synonym and paraphrase matches.
 _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
@@ -110,20 +113,33 @@ def _meteor_score(sums_RS: np.ndarray) -> np.ndarray:
 
 
 def _spice(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
-    wrapper = importlib.import_module("pycocoevalcap.spice.spice").Spice()
-    truth = dict(enumerate(map(list, references)))
-    try:
-        _, scores = wrapper.compute_score(truth, {i: [text] for i, text in enumerate(captions)})
-    except subprocess.CalledProcessError as error:
-        raise UserError(f"spice cannot be measured: its Java program failed ({error})") from error
-    return mean_of([score["All"]["f"] for score in scores])
+    folder = _package()
+    assert folder is not None
+    rows = [
+        {"image_id": number, "test": caption, "refs": list(texts)}
+        for number, (caption, texts) in enumerate(zip(captions, references, strict=True))
+    ]
+    # Not through pycocoevalcap's wrapper, which writes into its own folder and prints.
+    with tempfile.TemporaryDirectory(prefix="kmm_jax-") as place:
+        given, found = Path(place, "captions.json"), Path(place, "scores.json")
+        given.write_text(json.dumps(rows), "utf-8")
+        jar = folder / _SPICE_JAR
+        _run(["java", "-Xmx8G", "-jar", str(jar), str(given), "-out", str(found), "-silent"])
+        if not found.is_file():
+            raise UserError(f"{jar} ended without an error and without scores")
+        scores = {row["image_id"]: row["scores"]["All"]["f"] for row in read_json(found) or ()}
+    if scores.keys() != set(range(len(captions))):
+        raise UserError(f"{jar} scored {len(scores)} of {len(captions)} captions")
+    return mean_of([float(scores[number]) for number in range(len(captions))])
 
 
-def _run(command: Sequence[str], said: str) -> str:
-    done = subprocess.run(command, input=said, capture_output=True, text=True, encoding="utf-8")
+def _run(command: Sequence[str], given: str = "") -> str:
+    done = subprocess.run(command, input=given, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
-        last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise UserError(f"{' '.join(command[:4])} failed with code {done.returncode}: {last}")
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        # Java's own line is the first of a trace, and what ends it says "... 3 more".
+        said = next((line for line in lines if "Exception" in line or "Error" in line), lines[-1])
+        raise UserError(f"{' '.join(command[:4])} failed with code {done.returncode}: {said}")
     return done.stdout
 
 

@@ -1,6 +1,7 @@
 """Caption metrics against pycocoevalcap, and their statistics against scores of real resamples."""
 
 import importlib
+import json
 import sys
 
 import numpy as np
@@ -196,6 +197,40 @@ def test_meteor_is_that_of_its_java_program():
     check_meteor()
 
 
+def spice_that_writes(tmp_path, monkeypatch, scores):
+    """The models of Stanford are too large to come along: a program that answers in their stead."""
+    pytest.importorskip("pycocoevalcap.bleu.bleu")
+    monkeypatch.setattr(java_metrics, "_SPICE_MODELS", ())
+    rows = [{"image_id": i, "scores": {"All": {"f": f}}} for i, f in scores]
+    (tmp_path / "written").write_text(json.dumps(rows))
+    java_that(
+        tmp_path, monkeypatch, f'/bin/cp "$4" {tmp_path}/given; /bin/cp {tmp_path}/written "$6"'
+    )
+
+
+def test_spice_is_given_every_caption_and_its_f_is_taken(monkeypatch, tmp_path):
+    spice_that_writes(tmp_path, monkeypatch, [(1, 0.5), (0, 0.25)])
+    found = java_metrics.java_statistics("spice", [["a", "dog"], []], [[["dogs"]], [["a"], ["b"]]])
+    assert found.captions().tolist() == [0.25, 0.5] and found.corpus() == 0.375
+    assert json.loads((tmp_path / "given").read_text()) == [
+        {"image_id": 0, "test": "a dog", "refs": ["dogs"]},
+        {"image_id": 1, "test": "", "refs": ["a", "b"]},
+    ]
+
+
+def test_a_spice_that_leaves_captions_out_is_refused(monkeypatch, tmp_path):
+    spice_that_writes(tmp_path, monkeypatch, [(1, 0.5)])
+    with pytest.raises(UserError, match="scored 1 of 2 captions"):
+        java_metrics.java_statistics("spice", [["a"], ["b"]], [[["a"]], [["b"]]])
+
+
+def test_spice_without_its_models_says_where_they_belong():
+    if java_metrics.missing("meteor"):
+        pytest.skip(f"spice {java_metrics.missing('meteor')}")
+    reason = java_metrics.missing("spice")
+    assert reason is None or ("stanford-corenlp-3.6.0.jar" in reason and "spice/lib" in reason)
+
+
 def test_morphemes_part_a_word_from_its_particle():
     pytest.importorskip("kiwipiepy")
     cut = cutter("morphemes")
@@ -234,8 +269,12 @@ def test_without_java_meteor_says_what_it_needs(monkeypatch):
         java_metrics.java_statistics("meteor", [["a"]], [[["a"]]])
 
 
-def test_a_java_that_fails_is_said_with_its_last_line(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "printed",
+    ["echo first >&2; echo 'no memory' >&2", "echo 'OutOfMemoryError: no memory' >&2; echo at >&2"],
+)
+def test_a_java_that_fails_is_said_in_its_own_words(monkeypatch, tmp_path, printed):
     pytest.importorskip("pycocoevalcap.bleu.bleu")
-    java_that(tmp_path, monkeypatch, "echo first >&2; echo 'no memory' >&2; exit 3")
-    with pytest.raises(UserError, match="failed with code 3: no memory"):
+    java_that(tmp_path, monkeypatch, f"{printed}; exit 3")
+    with pytest.raises(UserError, match=r"failed with code 3: .*no memory"):
         java_metrics.java_statistics("meteor", [["a"]], [[["a"]]])
