@@ -66,6 +66,12 @@ def add(subparsers: Any) -> None:
     )
     shards.add_argument("--image-size", type=int, default=160, metavar="N", help="shop: pixels")
     shards.add_argument("--seed", type=int, default=0, metavar="S", help="shop: what is rendered")
+    shards.add_argument(
+        "--english", action="store_true", help="shop: English captions and queries as well"
+    )
+    shards.add_argument(
+        "--questions", action="store_true", help="shop: questions with answers as well"
+    )
     shards.set_defaults(run=_shards)
 
 
@@ -197,6 +203,8 @@ def _shards(arguments: argparse.Namespace) -> int:
             test=max(train // 5, 1),
             seed=arguments.seed,
             image_size=arguments.image_size,
+            english=arguments.english,
+            questions=arguments.questions,
         )
         print(f"{arguments.output}: shards of the built-in shop")
         return 0

@@ -99,6 +99,7 @@ def _row_texts(url: str) -> Iterator[str]:
 
 
 def _texts_of_rows(url: str, source: Source) -> Iterator[str]:
+    from kmm_jax.data.questions import questions
     from kmm_jax.data.schema import texts
 
     bad: list[str] = []
@@ -110,6 +111,9 @@ def _texts_of_rows(url: str, source: Source) -> Iterator[str]:
             continue
         for _, text, _ in texts(row.record):
             yield text
+        for question in questions(row.record):
+            yield question.question
+            yield question.answer
     if bad:
         print(f"\n{url}: {len(bad)} bad rows left out, first: {bad[0]}", file=sys.stderr)
 

@@ -10,8 +10,19 @@ from typing import Any
 from kmm_jax.errors import DataError
 from kmm_jax.text.normalize import normalize
 
-TEXT_FIELDS = ("title", "caption", "product_name", "attributes", "query")
+TEXT_FIELDS = (
+    "title",
+    "caption",
+    "product_name",
+    "attributes",
+    "query",
+    "caption_en",
+    "query_en",
+)
 """Where texts come from, in the order in which :func:`texts` lists them."""
+
+QUESTIONS = "questions"
+"""The field of questions about the image with their answers (``data/questions.py``)."""
 
 
 def parse_record(raw: bytes) -> dict[str, Any]:
@@ -34,8 +45,8 @@ def parse_record(raw: bytes) -> dict[str, Any]:
 def validate_record(record: dict[str, Any]) -> dict[str, Any]:
     """``record`` with the space around ``image_hash`` removed, once every field has its type.
 
-    ``image_hash`` and one non-empty text among title, caption, product_name and query are required.
-    A field that is null counts as absent.
+    ``image_hash`` and one non-empty text, or a question, are required; attributes alone do not
+    count. A field that is null counts as absent.
 
     Raises:
         DataError: naming the field, what it must be and what was found.
@@ -54,7 +65,7 @@ def validate_record(record: dict[str, Any]) -> dict[str, Any]:
                 f"{field} must have one entry per query: {len(queries)} queries, "
                 f"{len(values)} entries"
             )
-    if not any(field != "attributes" for field, _, _ in _each_text(record)):
+    if not record.get(QUESTIONS) and all(name == "attributes" for name, _, _ in _each_text(record)):
         raise DataError("no text: title, caption, product_name and query are all empty")
     return {**record, "image_hash": image_hash.strip()}
 
@@ -113,6 +124,17 @@ def _list_of(is_item: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(is_item(item) for item in value)
 
 
+def _is_question(value: Any) -> bool:
+    """Whether it says what is asked and answered, and of which kind, if it says so, as strings."""
+    return isinstance(value, dict) and all(
+        isinstance(part := value.get(name), str) and (normalize(part) or name in _OPTIONAL)
+        for name in ("question", "answer", *(_OPTIONAL & value.keys()))
+    )
+
+
+_OPTIONAL = frozenset({"kind", "wording"})
+
+
 def _is_count(value: Any) -> bool:
     return value is None or (_is_number(value) and value >= 0)
 
@@ -147,6 +169,15 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "attributes": (_is_attributes, "an object of values or lists of values"),
     "query": (_list_of(_is_string), "a list of strings"),
     "query_count": (_list_of(_is_count), "a list of counts"),
+    "caption_en": (
+        lambda v: _is_string(v) or _list_of(_is_string)(v),
+        "a string or a list of strings",
+    ),
+    "query_en": (_list_of(_is_string), "a list of strings"),
+    QUESTIONS: (
+        _list_of(_is_question),
+        'a list of {"question": ..., "answer": ...}, none of them empty',
+    ),
     "title_kelip_score": (_is_number, "a number or null"),
     "query_kelip_score": (
         _list_of(lambda v: v is None or _is_number(v)),

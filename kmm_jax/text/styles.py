@@ -16,7 +16,9 @@ FIELD_STYLES: Mapping[str, Style] = MappingProxyType(
     {
         "title": "prompt",
         "caption": "prompt",
+        "caption_en": "prompt",
         "query": "query",
+        "query_en": "query",
         "product_name": "shopping",
         "attributes": "shopping",
     }

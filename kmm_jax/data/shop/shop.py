@@ -15,6 +15,8 @@ from typing import Any, get_args
 
 from PIL import Image, ImageChops
 
+from kmm_jax.data.shop import english
+from kmm_jax.data.shop.asking import ask
 from kmm_jax.data.shop.backgrounds import BACKGROUNDS
 from kmm_jax.data.shop.combinations import Split, further, garment, pair_of
 from kmm_jax.data.shop.ensembles import write_several
@@ -31,7 +33,8 @@ class ShopConfig:
     """A stretch of the shop's stock: the first ``items`` of a split.
 
     ``image_size`` is the side in pixels, 32 to 1024; ``several_share`` is the share of pictures
-    with two or three garments, 0 to 1.
+    with two or three garments, 0 to 1. ``english`` adds ``caption_en`` and ``query_en`` to the
+    records, ``questions`` questions with their answers; all else stays the same.
 
     Raises:
         ConfigError: a value out of its range.
@@ -42,6 +45,8 @@ class ShopConfig:
     image_size: int = 96
     split: Split
     several_share: float = 0.2
+    english: bool = False
+    questions: bool = False
 
     def __post_init__(self) -> None:
         if self.items < 0:
@@ -126,6 +131,18 @@ def render_item(config: ShopConfig, index: int) -> Item:
     if len(scene.garments) == 1:
         only = scene.garments[0]
         record["labels"] = {"type": only.kind, "color": only.colour, "pattern": only.pattern}
+    if config.english:
+        rng = _stream(config, index, "english")
+        record["caption_en"] = english.caption(scene.garments, rng)
+        record["query_en"] = english.queries(scene.garments, rng)
+    if config.questions:
+        record["questions"] = ask(
+            scene.garments,
+            picture.boxes,
+            side=config.image_size,
+            split=config.split,
+            rng=_stream(config, index, "questions"),
+        )
     return Item(record=record, image=picture.image, jpeg=jpeg)
 
 
