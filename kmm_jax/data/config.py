@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 from kmm_jax.data.augment import AugmentConfig
-from kmm_jax.data.schema import TEXT_FIELDS
+from kmm_jax.data.schema import QUESTIONS, TEXT_FIELDS
 from kmm_jax.errors import ConfigError, nearest
 
 # [BOS] [STYLE] one token [EOS]
@@ -36,8 +36,10 @@ class DataConfig:
     ``image_size`` is the side in pixels, ``text_length`` the number of tokens with the special
     ones. A row's text is drawn from the ``fields`` it has, by their weights, then within the field
     (queries by their counts). ``styled`` puts the field's style token in front (Prompt-CoCa, slide
-    3.2); without it, plain CoCa. ``max_bad_share`` is the share of unusable rows that stops a run.
-    ``threads`` decode; None means one per processor available, 32 at most.
+    3.2); without it, plain CoCa. The field ``questions`` draws a question with its answer instead
+    of a text; a batch then has ``target`` beside ``text``. ``max_bad_share`` is the share of
+    unusable rows that stops a run. ``threads`` decode; None means one per processor available, 32
+    at most.
 
     ``views`` are further random views of the same picture, each by an augmentation of its own, for
     tasks that compare pictures with themselves; a training batch then has ``views`` beside
@@ -72,8 +74,9 @@ class DataConfig:
         if not self.fields:
             raise ConfigError("data.fields is empty; name at least one, such as ('title', 1.0)")
         for name, weight in self.fields:
-            if name not in TEXT_FIELDS:
-                raise ConfigError(f"data.fields: no field {name!r}" + nearest(name, TEXT_FIELDS))
+            if name not in (*TEXT_FIELDS, QUESTIONS):
+                known = (*TEXT_FIELDS, QUESTIONS)
+                raise ConfigError(f"data.fields: no field {name!r}" + nearest(name, known))
             if not weight > 0:
                 raise ConfigError(f"data.fields: the weight of {name!r} must be above 0: {weight}")
         if len(dict(self.fields)) < len(self.fields):
@@ -94,6 +97,11 @@ class DataConfig:
             raise ConfigError(f"data.threads must be at least 1, found {self.threads}")
 
 
+def has_questions(config: DataConfig) -> bool:
+    """Whether examples may be questions with their answers."""
+    return any(name == QUESTIONS for name, _ in config.fields)
+
+
 def thread_count(config: DataConfig) -> int:
     """How many threads decode."""
     if config.threads is not None:
@@ -112,6 +120,8 @@ def batch_shapes(config: DataConfig, rows: int) -> dict[str, tuple[tuple[int, ..
         "text": ((rows, config.text_length), "int32"),
         "valid": ((rows,), "bool"),
     }
+    if has_questions(config):
+        shapes["target"] = ((rows, config.text_length), "bool")
     if config.views:
         shapes["views"] = ((rows, len(config.views), *pixels), "uint8")
     return shapes

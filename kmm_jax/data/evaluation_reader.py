@@ -33,8 +33,9 @@ def evaluation_batches(
     """The rows of ``source`` in order, once, in batches that all have ``batch_size`` rows.
 
     A batch holds ``image`` (B, S, S, 3) uint8, ``valid`` (B,) bool and ``row`` (B,) int32, the
-    position in the source; with a ``tokenizer`` also ``text`` (B, L) int32: the row's first text in
-    the first of ``config.fields`` that it has (a row with none is bad). The last batch is filled
+    position in the source; with a ``tokenizer`` also ``text`` (B, L) int32 (and ``target``, see
+    ``data/sequences.py``): the row's first text in the first of ``config.fields`` that it has (a
+    row with none is bad). The last batch is filled
     up with rows of zeros, ``valid`` false and ``row`` -1. Only the first ``limit`` rows are read.
     Of ``config``, ``sources``, ``augment``, ``views`` and ``seed`` are not used.
 
@@ -87,7 +88,7 @@ def _good_rows(
         }
         if tokenizer is not None:
             field, text, _ = min(good.texts, key=lambda one: fields.index(one[0]))
-            made["text"] = sequence(tokenizer, field, text, config)
+            made |= sequence(tokenizer, field, text, config)
         return made
 
     threads = thread_count(config)

@@ -30,7 +30,8 @@ class Loader:
 
     A batch holds ``image`` (B, S, S, 3) uint8, ``text`` (B, L) int32 and ``valid`` (B,) bool, where
     B is ``global_batch_size / process_count``: rows ``process_index * B`` onwards of the global
-    batch. With ``config.views``, V of them, it holds ``views`` (B, V, S, S, 3) uint8 as well.
+    batch. With ``config.views``, V of them, it holds ``views`` (B, V, S, S, 3) uint8 as well, and
+    with the field ``questions`` a ``target`` (B, L) bool (``data/sequences.py``).
     Batches depend on the configuration and the step, not on the number of processes, of threads,
     or on where reading began.
 
@@ -137,9 +138,10 @@ class Loader:
             batch["image"][row] = example.image
             if example.views:
                 batch["views"][row] = example.views
-            batch["text"][row] = self._text(example)
+            for name, value_L in self._text(example).items():
+                batch[name][row] = value_L
 
-    def _text(self, example: Example) -> np.ndarray:
+    def _text(self, example: Example) -> dict[str, np.ndarray]:
         return sequence(self._tokenizer, example.field, example.text, self._config)
 
 

@@ -16,7 +16,8 @@ from kmm_jax.data.augment import augment, sides_needed
 from kmm_jax.data.bad_rows import BadRowError, BadRows
 from kmm_jax.data.config import DataConfig
 from kmm_jax.data.images import open_rgb
-from kmm_jax.data.schema import texts
+from kmm_jax.data.questions import Question, questions
+from kmm_jax.data.schema import QUESTIONS, texts
 from kmm_jax.data.sources import Row, Source
 from kmm_jax.errors import DataError
 
@@ -24,17 +25,20 @@ from kmm_jax.errors import DataError
 # draws from a range of a fixed least size until a number falls into the set.
 _SMALL = 1000
 
+Choice = tuple[str, str | Question, float]
+"""A field, one of its texts or questions, and its weight within the field."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A row made ready: the augmented image, one of its texts, and where both came from.
+    """A row made ready: the augmented image, one of its texts or questions, where both came from.
 
     ``views`` are further augmented images of the same picture, one for each of ``config.views``.
     """
 
     image: np.ndarray
     views: tuple[np.ndarray, ...]
-    text: str
+    text: str | Question
     field: str
     source: int
     row: int
@@ -42,12 +46,12 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class GoodRow:
-    """A row that was read whole: its picture, and its texts among the wanted fields."""
+    """A row that was read whole: its picture, and its texts and questions among those wanted."""
 
     number: int
     row: Row
     picture: Image.Image
-    texts: list[tuple[str, str, float]]
+    texts: list[Choice]
 
 
 def examples(
@@ -112,7 +116,9 @@ def read_row(
         DataError: the row is bad; a :class:`~kmm_jax.data.bad_rows.BadRowError` says which part.
     """
     row = source.read(number)
-    wanted = [one for one in texts(row.record) if fields is None or one[0] in fields]
+    every: list[Choice] = [*texts(row.record)]
+    every += [(QUESTIONS, question, 1.0) for question in questions(row.record)]
+    wanted = [one for one in every if fields is None or one[0] in fields]
     if fields is not None and not wanted:
         raise BadRowError("text", f"{row.key}: no text in {', '.join(fields)}", key=row.key)
     try:
@@ -123,10 +129,10 @@ def read_row(
 
 
 def draw_text(
-    choices: Sequence[tuple[str, str, float]],
+    choices: Sequence[Choice],
     field_weights: Sequence[tuple[str, float]],
     rng: np.random.Generator,
-) -> tuple[str, str]:
+) -> tuple[str, str | Question]:
     """A field and a text: the field by its weight among those present, then the text by its own."""
     present = {field for field, _, _ in choices}
     fields = [(field, weight) for field, weight in field_weights if field in present]

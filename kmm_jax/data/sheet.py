@@ -35,7 +35,7 @@ def write_sheet(
         image = Image.fromarray(example.image).resize((side, side), Image.Resampling.NEAREST)
         sheet.paste(image, (left, top))
         draw.text((left, top + side + 4), example.field, font=font, fill=_FAINT)
-        for below, words in enumerate(wrap(example.text, font, side, _LINES), start=1):
+        for below, words in enumerate(wrap(str(example.text), font, side, _LINES), start=1):
             draw.text((left, top + side + 4 + below * line), words, font=font, fill=_INK)
     with atomic_write(path) as file:
         sheet.save(file, "PNG")

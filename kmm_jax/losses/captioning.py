@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def caption_targets(
-    ids_BT: Int[Array, "B T"], *, never: Sequence[int]
+    ids_BT: Int[Array, "B T"], *, never: Sequence[int], only_BT: Bool[Array, "B T"] | None = None
 ) -> tuple[Int[Array, "B T-1"], Bool[Array, "B T-1"]]:
     """What position t must predict, the token at t + 1, and whether it counts.
 
@@ -22,9 +22,12 @@ def caption_targets(
         ids_BT: ``[BOS] [STYLE] text [EOS] [PAD]...``.
         never: ids that are no targets: padding, and the style tokens, which are given and never
             predicted (slide 3.2).
+        only_BT: true at the tokens that are targets, such as those of an answer and not of its
+            question; all by default.
     """
     target_BT = ids_BT[:, 1:]
-    return target_BT, jnp.isin(target_BT, jnp.asarray(never), invert=True)
+    counts_BT = jnp.isin(target_BT, jnp.asarray(never), invert=True)
+    return target_BT, counts_BT if only_BT is None else counts_BT & only_BT[:, 1:]
 
 
 class CaptionSums(NamedTuple):
@@ -42,10 +45,14 @@ class CaptionSums(NamedTuple):
 
 
 def captioning_sums(
-    logits_BTV: Float[Array, "B T V"], ids_BT: Int[Array, "B T"], *, never: Sequence[int]
+    logits_BTV: Float[Array, "B T V"],
+    ids_BT: Int[Array, "B T"],
+    *,
+    never: Sequence[int],
+    only_BT: Bool[Array, "B T"] | None = None,
 ) -> CaptionSums:
     """Sums over target tokens, which add up over the parts of a batch."""
-    target_BT, counts_BT = caption_targets(ids_BT, never=never)
+    target_BT, counts_BT = caption_targets(ids_BT, never=never, only_BT=only_BT)
     logits_BTV = logits_BTV[:, :-1].astype(jnp.float32)
     own_BT = jnp.take_along_axis(logits_BTV, target_BT[..., None], axis=-1)[..., 0]
     loss_BT = jax.nn.logsumexp(logits_BTV, axis=-1) - own_BT

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from kmm_jax.data.config import DataConfig
+from kmm_jax.data.config import DataConfig, has_questions
 from kmm_jax.errors import ConfigError
 from kmm_jax.models.registry import ModelConfig
 
 
-def check_fits(model: ModelConfig, *, data: DataConfig, vocabulary: int | None) -> None:
-    """Refuse sizes that do not fit.
+def check_fits(
+    model: ModelConfig, *, data: DataConfig, vocabulary: int | None, answers: bool = False
+) -> None:
+    """Refuse sizes that do not fit, and questions where nothing answers.
 
     Args:
         vocabulary: the tokenizer's size; None where there is none.
+        answers: whether the task learns to answer, and does not contrast texts.
 
     Raises:
         ConfigError: naming both sizes and what to change.
@@ -30,4 +33,10 @@ def check_fits(model: ModelConfig, *, data: DataConfig, vocabulary: int | None) 
         raise ConfigError(
             f"the tokenizer has {vocabulary} tokens, but the model only "
             f"task.model.text.vocabulary={model.text.vocabulary}; set that to {vocabulary} or more"
+        )
+    if has_questions(data) and not answers:
+        raise ConfigError(
+            "data.fields has questions, and a question describes no image, so that a contrastive "
+            "loss has nothing to learn from it; train a CoCa with task.contrastive_weight=0 "
+            "(configs/coca/shop_vqa.py), or leave questions out"
         )

@@ -213,6 +213,63 @@ class Tokenizer:
         """Whether :meth:`sequences` has to cut ``text`` to fit ``length``."""
         return len(self.encode(text)) > _room(self._head(style), length)
 
+    def asked(self, questions: Sequence[str], length: int) -> np.ndarray:
+        """What an answer follows: ``[BOS] [QUERY] question [PROMPT] [PAD]...``, (N, length) int32.
+
+        The style tokens mark who speaks: a question is what a person asks for, its answer what is
+        said of the image. A question takes three quarters of the room at most and is cut there, in
+        training and in use alike, so that an answer always has some.
+
+        Raises:
+            ConfigError: ``length`` holds no question and answer.
+            UserError: an adopted tokenizer, which has no style tokens.
+        """
+        rows_NL = np.full((len(questions), length), self.pad_id, np.int32)
+        for row_L, question in zip(rows_NL, questions, strict=True):
+            ids = self._asked(question, length)
+            row_L[: len(ids)] = ids
+        return rows_NL
+
+    def answered(
+        self, questions: Sequence[str], answers: Sequence[str], length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """``[BOS] [QUERY] question [PROMPT] answer [EOS] [PAD]...``, and which of it is answered.
+
+        Returns:
+            (N, length) int32, and (N, length) bool: true at the answer and its ``[EOS]``.
+
+        Raises:
+            ConfigError, UserError: as :meth:`asked` does.
+        """
+        rows_NL = np.full((len(questions), length), self.pad_id, np.int32)
+        target_NL = np.zeros(rows_NL.shape, bool)
+        for row_L, target_L, question, answer in zip(
+            rows_NL, target_NL, questions, answers, strict=True
+        ):
+            asked = self._asked(question, length)
+            ids = [*asked, *self.encode(answer)[: length - len(asked) - 1], self.eos_id]
+            row_L[: len(ids)] = ids
+            target_L[len(asked) : len(ids)] = True
+        return rows_NL, target_NL
+
+    def truncates_question(self, question: str, length: int) -> bool:
+        """Whether :meth:`asked` has to cut ``question``."""
+        return len(self.encode(question)) > len(self._asked(question, length)) - 3
+
+    def _asked(self, question: str, length: int) -> list[int]:
+        if not self.own:
+            raise UserError(
+                "this tokenizer came with other weights and has no tokens that tell a question "
+                "from its answer; train one with `kmm tokenizer train`"
+            )
+        room = length - len(("[BOS]", "[QUERY]", "[PROMPT]", "[EOS]"))
+        if room < 2:
+            raise ConfigError(
+                f"a text length of {length} holds no question with an answer; give at least 6"
+            )
+        ids = self.encode(question)[: max(3 * room // 4, 1)]
+        return [self.bos_id, self.style_id("query"), *ids, self.style_id("prompt")]
+
     def _head(self, style: Style | None) -> list[int]:
         return [self.bos_id] if style is None else [self.bos_id, self.style_id(style)]
 

@@ -1,4 +1,4 @@
-"""Captions from a CoCa: greedy, nucleus and beam search over a key-value cache.
+"""Captions and answers from a CoCa: greedy, nucleus and beam search over a key-value cache.
 
 One compiled loop each; prompts, temperature, top-p and keys are inputs and never recompile it.
 
@@ -37,10 +37,26 @@ def greedy(
         prompt_P: what every caption starts with, ``[BOS] [STYLE]``.
         never: ids that are never produced.
     """
+    prompt_BP = jnp.broadcast_to(prompt_P, (image_BQD.shape[0], len(prompt_P)))
+    return answer(text, image_BQD, prompt_BP, eos_id=eos_id, never=never)
+
+
+def answer(
+    text: TextDecoder,
+    image_BQD: Float[Array, "B Q D"],
+    prompt_BP: Int[Array, "B P"],
+    *,
+    eos_id: int,
+    never: Sequence[int],
+) -> Int[Array, "B T"]:
+    """Greedy search behind a prompt for each image, such as a question (``Tokenizer.asked``).
+
+    A prompt ends where its padding begins, so that prompts of any lengths share one program.
+    """
     return _one_by_one(
         text,
         image_BQD,
-        prompt_P,
+        prompt_BP,
         lambda logits_BV, _: logits_BV.argmax(axis=-1),
         eos_id=eos_id,
         never=never,
@@ -75,13 +91,14 @@ def nucleus(
         step_keys_B = jax.vmap(lambda key: jax.random.fold_in(key, position))(keys_B)
         return jax.vmap(jax.random.categorical)(step_keys_B, allowed_BV)
 
-    return _one_by_one(text, image_BQD, prompt_P, draw, eos_id=eos_id, never=never)
+    prompt_BP = jnp.broadcast_to(prompt_P, (image_BQD.shape[0], len(prompt_P)))
+    return _one_by_one(text, image_BQD, prompt_BP, draw, eos_id=eos_id, never=never)
 
 
 def _one_by_one(
     text: TextDecoder,
     image_BQD: Array,
-    prompt_P: Array,
+    prompt_BP: Array,
     choose: Choose,
     *,
     eos_id: int,
@@ -89,7 +106,8 @@ def _one_by_one(
 ) -> Array:
     batch, length = image_BQD.shape[0], text.config.length
     decoder = TokenDecoder(text)
-    ids_BT = jnp.zeros((batch, length), jnp.int32).at[:, : len(prompt_P)].set(prompt_P)
+    prompt_BT = jnp.zeros((batch, length), jnp.int32).at[:, : prompt_BP.shape[1]].set(prompt_BP)
+    ends_B = jnp.sum(prompt_BP != text.config.pad_id, axis=1)
 
     def going(state: tuple[Array, Array, Array, DecoderCache]) -> Array:
         position, _, done_B, _ = state
@@ -104,12 +122,12 @@ def _one_by_one(
         # The last place is kept for [EOS], so that every caption ends.
         chosen_B = jnp.where(position == length - 2, eos_id, chosen_B)
         chosen_B = jnp.where(done_B, 0, chosen_B)
-        in_prompt = position + 1 < len(prompt_P)
-        chosen_B = jnp.where(in_prompt, ids_BT[:, position + 1], chosen_B)
+        in_prompt_B = position + 1 < ends_B
+        chosen_B = jnp.where(in_prompt_B, prompt_BT[:, position + 1], chosen_B)
         ids_BT = ids_BT.at[:, position + 1].set(chosen_B)
-        return position + 1, ids_BT, done_B | ((chosen_B == eos_id) & ~in_prompt), cache
+        return position + 1, ids_BT, done_B | ((chosen_B == eos_id) & ~in_prompt_B), cache
 
-    start = (jnp.int32(0), ids_BT, jnp.zeros(batch, bool), decoder.start(image_BQD, length))
+    start = (jnp.int32(0), prompt_BT, jnp.zeros(batch, bool), decoder.start(image_BQD, length))
     return jax.lax.while_loop(going, step, start)[1]
 
 
@@ -134,29 +152,55 @@ def beam(
     beams: int,
     length_penalty: float = 0.6,
 ) -> Int[Array, "B T"]:
-    """The best ended caption of a beam search.
+    """The best ended caption of a beam search: the first of :func:`candidates`."""
+    ids_BKT, _ = candidates(
+        text,
+        image_BQD,
+        prompt_P,
+        eos_id=eos_id,
+        never=never,
+        beams=beams,
+        length_penalty=length_penalty,
+    )
+    return ids_BKT[:, 0]
+
+
+def candidates(
+    text: TextDecoder,
+    image_BQD: Float[Array, "B Q D"],
+    prompt_P: Int[Array, "P"],
+    *,
+    eos_id: int,
+    never: Sequence[int],
+    beams: int,
+    length_penalty: float = 0.6,
+) -> tuple[Int[Array, "B K T"], Float[Array, "B K"]]:
+    """The ended captions that a beam search keeps, the best first, and their scores.
 
     Scores are log-probabilities divided by ((5 + n) / 6) ** ``length_penalty`` for n tokens after
-    the prompt (arXiv 1609.08144, equation 14). An image's search ends when no growing beam can
-    still overtake its worst kept ended one.
+    the prompt (arXiv 1609.08144, equation 14); with a penalty of 0 they are the log-probabilities
+    of whole captions. A place that no ended caption took scores -1e9. An image's search ends when
+    no growing beam can still overtake its worst kept ended one.
+
+    Args:
+        prompt_P: ends where its padding begins, so that prompts padded alike share one program.
     """
-    batch, length, prompt = image_BQD.shape[0], text.config.length, len(prompt_P)
+    batch, length, room = image_BQD.shape[0], text.config.length, len(prompt_P)
+    prompt = jnp.sum(prompt_P != text.config.pad_id)
 
     def penalty(position: Array | int) -> Array:
         return ((5.0 + position + 1 - (prompt - 1)) / 6.0) ** length_penalty
 
-    def fill(position: int, cache: DecoderCache) -> DecoderCache:
+    def fill(position: Array, cache: DecoderCache) -> DecoderCache:
         ids_B = jnp.full((batch,), prompt_P[position])
-        return decoder.step(ids_B, jnp.asarray(position), cache)[1]
+        return decoder.step(ids_B, position, cache)[1]
 
     decoder = TokenDecoder(text)
-    cache = decoder.start(image_BQD, length)
-    for position in range(prompt - 1):
-        cache = fill(position, cache)
+    cache = jax.lax.fori_loop(0, prompt - 1, fill, decoder.start(image_BQD, length))
     cache = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cache)  # (B * K, ...)
-    ids_BKT = jnp.zeros((batch, beams, length), jnp.int32).at[:, :, :prompt].set(prompt_P)
+    ids_BKT = jnp.zeros((batch, beams, length), jnp.int32).at[:, :, :room].set(prompt_P)
     start = _Beams(
-        position=jnp.int32(prompt - 1),
+        position=(prompt - 1).astype(jnp.int32),
         ids_BKT=ids_BKT,
         # All beams are equal at first: only one of them may grow.
         scores_BK=jnp.full((batch, beams), _NEVER).at[:, 0].set(0.0),
@@ -209,7 +253,8 @@ def beam(
             ),
         )
 
-    return jax.lax.while_loop(going, step, start).ended_ids_BKT[:, 0]
+    end = jax.lax.while_loop(going, step, start)
+    return end.ended_ids_BKT, end.ended_scores_BK
 
 
 def _rows(x_BKT: Any, index_BC: Any) -> Any:
