@@ -27,6 +27,7 @@ _GROUPS = (
     "map",
     "heatmap",
     "check_parity",
+    "ask",
     "table",
     "retrieve",
     "quickstart",

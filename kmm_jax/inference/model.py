@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,11 +26,17 @@ from kmm_jax.models.coca import decoding
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.registry import ModelConfig
 from kmm_jax.models.text import unit
+from kmm_jax.text.normalize import normalize
 from kmm_jax.text.styles import Style
 from kmm_jax.text.tokenizer import Tokenizer
 
 ImageLike = Image.Image | np.ndarray | bytes | str | os.PathLike[str]
 Method = Literal["greedy", "nucleus", "beam"]
+
+# A beam search of few beams misses answers that begin unlikely.
+_LEAST_BEAMS = 8
+# What a place among the candidates scores that no ended answer took.
+_NO_CANDIDATE = -1e8
 
 
 class Model:
@@ -204,7 +211,7 @@ class Model:
         seed: int = 0,
         batch_size: int = 32,
     ) -> list[str]:
-        """Captions in a style, by greedy, nucleus or beam search.
+        """Captions in a style, by greedy, nucleus or beam search; see :meth:`answer` for questions.
 
         Args:
             beams, length_penalty: of the beam search.
@@ -214,11 +221,7 @@ class Model:
         Raises:
             UserError: the model has no decoder.
         """
-        if not isinstance(self.config, CoCaConfig):
-            raise UserError(
-                f"{self.path} is a {registry.family(self.config)} model, which cannot caption; "
-                "train a CoCa (configs/coca)"
-            )
+        self._check_decoder("caption")
         tokenizer = self.tokenizer
         styles = [tokenizer.style_id(s) for s in (self._style(style),) if s is not None]
         prompt = jnp.asarray([tokenizer.bos_id, *styles], jnp.int32)
@@ -239,14 +242,102 @@ class Model:
         ids = self._in_batches(run, batches, batch_size)
         return [self._text(row[len(prompt) :]) for row in ids]
 
+    def answer(
+        self, images: Sequence[ImageLike], questions: Sequence[str], *, batch_size: int = 32
+    ) -> list[str]:
+        """The likeliest answer to the question at each image's side, by greedy search.
+
+        A model that never learned to answer (configs/coca/shop_vqa.py) says anything.
+
+        Raises:
+            UserError: the model has no decoder, its tokenizer no marks for questions, a question is
+                empty, or there are not as many questions as images.
+        """
+        if len(images) != len(questions):
+            raise UserError(
+                f"{len(images)} images, but {len(questions)} questions; give each image its own"
+            )
+        asked_NT = self._asked(questions)
+        batches = (
+            (pixels, *rows)
+            for pixels, rows in zip(
+                self._pixels(images, batch_size), _parts(asked_NT, batch_size), strict=True
+            )
+        )
+        answered_NT = self._in_batches(self._answerer(), batches, batch_size)
+        return [self._behind(ids, asked) for ids, asked in zip(answered_NT, asked_NT, strict=True)]
+
+    def answers(self, image: ImageLike, question: str, *, top: int) -> list[tuple[str, float]]:
+        """The ``top`` likeliest answers to a question, best first, each with its probability.
+
+        The probability is that of the whole answer among all that the model can say. A beam search
+        finds them, so that an answer which begins unlikely may be missed; fewer than ``top`` are
+        returned where the search ends with fewer.
+
+        Raises:
+            UserError: as :meth:`answer` does; or ``top`` is below 1.
+        """
+        if top < 1:
+            raise UserError(f"top must be at least 1, got {top}")
+        (asked_T,) = self._asked([question])
+        (pixels,) = self._pixels([image], 1)
+        rows = jax.device_put(_filled(pixels, self._full_size(1, 1)), self._batch_sharding)
+        beams = max(_LEAST_BEAMS, 2 * top)
+        ids_BKT, log_p_BK = self._finder(beams)(self.params, rows, jnp.asarray(asked_T))
+        found: dict[str, float] = {}
+        for ids, log_p in zip(np.asarray(ids_BKT[0]), np.asarray(log_p_BK[0]), strict=True):
+            if log_p > _NO_CANDIDATE:
+                # Several sequences of tokens may spell the same words.
+                words = self._behind(ids, asked_T)
+                found[words] = found.get(words, 0.0) + math.exp(log_p)
+        return sorted(found.items(), key=lambda one: -one[1])[:top]
+
+    def _asked(self, questions: Sequence[str]) -> np.ndarray:
+        """Prompts (N, T) int32, once the model is known to have a decoder."""
+        self._check_decoder("answer")
+        for question in questions:
+            if not normalize(question):
+                raise UserError("an empty question cannot be answered; ask something")
+        return self.tokenizer.asked(questions, self.text_length)
+
+    def _behind(self, ids_T: np.ndarray, asked_T: np.ndarray) -> str:
+        return self._text(ids_T[int((asked_T != self.tokenizer.pad_id).sum()) :])
+
+    def _check_decoder(self, what: str) -> None:
+        if not isinstance(self.config, CoCaConfig):
+            raise UserError(
+                f"{self.path} is a {registry.family(self.config)} model, which cannot {what}; "
+                "train a CoCa (configs/coca)"
+            )
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019 - a model lives as long as its process
+    def _answerer(self) -> Callable[..., Any]:
+        def answer(module: Any, pixels: Any, asked: Any) -> Any:
+            _, image_BQD = module.encode_image(pixels)
+            return decoding.answer(module.text, image_BQD, asked, **self._ends())
+
+        return jax.jit(self._with_module(answer))
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019
+    def _finder(self, beams: int) -> Callable[..., Any]:
+        def find(module: Any, pixels: Any, asked: Any) -> Any:
+            _, image_BQD = module.encode_image(pixels)
+            return decoding.candidates(
+                module.text, image_BQD, asked, beams=beams, length_penalty=0.0, **self._ends()
+            )
+
+        return jax.jit(self._with_module(find))
+
+    def _ends(self) -> dict[str, Any]:
+        return {"eos_id": self.tokenizer.eos_id, "never": self.tokenizer.unsayable}
+
     def _text(self, ids: np.ndarray) -> str:
         ends = np.flatnonzero(ids == self.tokenizer.eos_id)
         return self.tokenizer.decode([int(i) for i in (ids[: ends[0]] if len(ends) else ids)])
 
     @functools.lru_cache(maxsize=16)  # noqa: B019 - a model lives as long as its process
     def _decoder(self, method: Method, beams: int, length_penalty: float) -> Callable[..., Any]:
-        tokenizer = self.tokenizer
-        common: dict[str, Any] = {"eos_id": tokenizer.eos_id, "never": tokenizer.unsayable}
+        common = self._ends()
 
         def caption(module: Any, pixels: Any, prompt: Any, **sampling: Any) -> Any:
             _, image_BQD = module.encode_image(pixels)
