@@ -22,6 +22,8 @@ _TASKS = (
     "modality_gap",
     "localisation",
     "captions",
+    "queries",
+    "questions",
 )
 _LEARNED = ("linear_probe", "knn")
 
@@ -30,7 +32,8 @@ def add(commands: Any) -> None:
     """Add ``kmm evaluate``."""
     command = commands.add_parser(
         "evaluate",
-        help="score a model: zero-shot classes, learned classes, image-text retrieval, captions",
+        help="score a model: zero-shot classes, learned classes, image-text retrieval, captions, "
+        "queries, answers",
     )
     command.add_argument(
         "model", metavar="MODEL", help="a run directory or an exported model; or its URL"
@@ -120,6 +123,12 @@ def add(commands: Any) -> None:
         default="words",
         help="how captions and their texts are cut before they are counted: between spaces, by "
         "the Korean analyser Kiwi, or as tables of COCO do (default: %(default)s)",
+    )
+    command.add_argument(
+        "--query-fields",
+        default="query",
+        metavar="FIELDS",
+        help="queries to hold those made of the images against (default: %(default)s)",
     )
     command.add_argument("--limit", type=int, metavar="ROWS", help="read only the first rows")
     command.add_argument("--batch-size", type=int, default=64)
@@ -217,6 +226,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         caption_method=arguments.caption_method,
         caption_tokenizer=arguments.tokenizer,
         mentions=tuple(Mention(classes=one, label=label) for one, label in pairs),
+        queries=tuple(_split(arguments.query_fields)) if "queries" in tasks else (),
+        questions="questions" in tasks,
     )
 
 

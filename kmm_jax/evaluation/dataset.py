@@ -13,6 +13,7 @@ import numpy as np
 
 from kmm_jax.data.config import DataConfig
 from kmm_jax.data.evaluation_reader import evaluation_batches
+from kmm_jax.data.questions import Question, questions
 from kmm_jax.data.schema import TEXT_FIELDS, texts
 from kmm_jax.data.sources import Source, open_source
 from kmm_jax.errors import ConfigError, DataError, nearest
@@ -32,11 +33,13 @@ class EvaluationRow:
         key: the row's image hash.
         texts: distinct normalised texts by field.
         labels: what the record's ``labels`` say, such as ``{"type": "shirt"}``.
+        questions: about the image, with their answers.
     """
 
     key: str
     texts: Mapping[str, tuple[str, ...]]
     labels: Mapping[str, str]
+    questions: tuple[Question, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -250,4 +253,5 @@ def _row(record: Mapping[str, Any]) -> EvaluationRow:
         labels={str(name): str(label) for name, label in labels.items() if label is not None}
         if isinstance(labels, dict)
         else {},
+        questions=tuple(questions(record)),
     )

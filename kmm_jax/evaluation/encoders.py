@@ -29,6 +29,7 @@ class Encoder:
             called with the same B.
         text: any number N of texts, in a style or (None) without a style token, to (N, E).
         caption: uint8 (B, S, S, 3) to B captions in a style; None if the model has no decoder.
+        answer: uint8 (B, S, S, 3) and a question for each to B answers; None if there is no way.
         heat_map: uint8 (B, S, S, 3) and a text for each, in a style, to the relevance of each patch
             of the image to its text, float32 (B, G, G), rows first; None if there is no way to it.
     """
@@ -36,6 +37,7 @@ class Encoder:
     image: Callable[[np.ndarray], Any]
     text: Callable[[Sequence[str], Style | None], np.ndarray]
     caption: Callable[[np.ndarray, Style | None], list[str]] | None = None
+    answer: Callable[[np.ndarray, Sequence[str]], list[str]] | None = None
     heat_map: Callable[[np.ndarray, Sequence[str], Style | None], np.ndarray] | None = None
 
 
@@ -46,7 +48,8 @@ def from_functions(
 
     ``functions["encode_image"]`` takes ``{"image": (B, S, S, 3)}``, ``functions["encode_text"]``
     ``{"text": (B, L)}``. If there is a ``functions["caption"]``, it takes ``{"image", "prompt"}``
-    with the prompt ``[BOS] [STYLE]`` as int32 (P,), and returns ids (B, T) that start with it. If
+    with the prompt ``[BOS] [STYLE]`` as int32 (P,), and returns ids (B, T) that start with it;
+    ``functions["answer"]`` does so for ``{"image", "asked"}``, a prompt for each image (B, L). If
     there is a ``functions["heat_map"]``, it takes ``{"image", "text"}`` and returns (B, G, G).
     """
 
@@ -67,6 +70,12 @@ def from_functions(
         ids_BT = np.asarray(functions["caption"](params, batch))
         return [_words(row_T[len(head) :], tokenizer) for row_T in ids_BT]
 
+    def answer(pixels_BHWC: np.ndarray, questions: Sequence[str]) -> list[str]:
+        asked_BL = tokenizer.asked(questions, text_length)
+        ids_BT = np.asarray(functions["answer"](params, {"image": pixels_BHWC, "asked": asked_BL}))
+        ends_B = (asked_BL != tokenizer.pad_id).sum(axis=1)
+        return [_words(row_T[end:], tokenizer) for row_T, end in zip(ids_BT, ends_B, strict=True)]
+
     def heat_map(pixels_BHWC: np.ndarray, texts: Sequence[str], style: Style | None) -> np.ndarray:
         ids_BL = tokenizer.sequences(list(texts), style, text_length)
         heat = functions["heat_map"](params, {"image": pixels_BHWC, "text": ids_BL})
@@ -76,6 +85,7 @@ def from_functions(
         image=image,
         text=text,
         caption=caption if "caption" in functions else None,
+        answer=answer if "answer" in functions else None,
         heat_map=heat_map if "heat_map" in functions else None,
     )
 
@@ -99,11 +109,15 @@ def from_model(model: Model, *, batch_size: int, caption_method: Method = "greed
         heat = model.heat_map(list(pixels_BHWC), texts, style, batch_size=batch_size)
         return finite(heat, "heat-map")
 
-    captions = isinstance(model.config, CoCaConfig)
+    def answer(pixels_BHWC: np.ndarray, questions: Sequence[str]) -> list[str]:
+        return model.answer(list(pixels_BHWC), questions, batch_size=batch_size)
+
+    decodes = isinstance(model.config, CoCaConfig)
     return Encoder(
         image=model.embed_pixels,
         text=text,
-        caption=caption if captions else None,
+        caption=caption if decodes else None,
+        answer=answer if decodes else None,
         heat_map=heat_map,
     )
 

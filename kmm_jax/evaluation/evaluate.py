@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kmm_jax.data.sources import open_source
 from kmm_jax.errors import UserError
-from kmm_jax.evaluation import captions, localisation, modality_gap, retrieval
+from kmm_jax.evaluation import captions, localisation, modality_gap, queries, retrieval
 from kmm_jax.evaluation.box_targets import Phrase
 from kmm_jax.evaluation.caption_metrics import METRICS
 from kmm_jax.evaluation.caption_tokens import Tokenization, cutter
@@ -20,6 +20,7 @@ from kmm_jax.evaluation.java_metrics import JAVA_METRICS
 from kmm_jax.evaluation.knn import knn
 from kmm_jax.evaluation.labelled import Classified, labelled_rows
 from kmm_jax.evaluation.probe import linear_probe
+from kmm_jax.evaluation.questions import ask_questions, score_answers
 from kmm_jax.evaluation.report import Results, Table
 from kmm_jax.evaluation.zero_shot import Candidates, ZeroShotResult, zero_shot
 from kmm_jax.text.styles import Style
@@ -52,6 +53,8 @@ class Plan:
         caption_tokenizer: how they and their references are cut; ``english`` asks for METEOR and
             SPICE as well.
         mentions: labels whose words are looked for in the captions.
+        queries: the fields of queries that those made of the images are held against.
+        questions: ask the records' questions.
     """
 
     classify: tuple[tuple[Classes, str], ...] = ()
@@ -67,6 +70,8 @@ class Plan:
     caption_method: Method = "greedy"
     caption_tokenizer: Tokenization = "words"
     mentions: tuple[captions.Mention, ...] = ()
+    queries: tuple[str, ...] = ()
+    questions: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,13 +107,18 @@ def evaluate(
             ``plan.knn`` learn.
 
     Raises:
-        UserError: captions are asked of a model that has no decoder, or a learned classifier is
-            asked for without a ``train_source``.
+        UserError: captions, queries or answers are asked of a model that has no decoder, or a
+            learned classifier is asked for without a ``train_source``.
         DataError: the source cannot be read, or lacks a label or a field the plan names.
     """
     encoder = from_model(model, batch_size=batch_size, caption_method=plan.caption_method)
-    if plan.caption_styles and encoder.caption is None:
-        raise UserError(f"{model.path} cannot caption; leave captions out or use a CoCa")
+    for name, asked in (
+        ("captions", plan.caption_styles),
+        ("queries", plan.queries),
+        ("questions", plan.questions),
+    ):
+        if asked and encoder.caption is None:
+            raise UserError(f"{model.path} cannot caption; leave {name} out or use a CoCa")
     if plan.caption_styles:
         cutter(plan.caption_tokenizer)  # a missing analyser is said before pictures are captioned
     if train_source is None and (plan.linear_probe or plan.knn):
@@ -124,13 +134,15 @@ def evaluate(
             localisation=tuple((phrase, None) for phrase, _ in plan.localisation),
             caption_styles=(None,) if plan.caption_styles else (),
         )
+    query_style: Style | None = "query" if model.styled else None
+    made_in = (*plan.caption_styles, *((query_style,) if plan.queries else ()))
     rows = read_set(
         source,
         encoder,
         image_size=model.image_size,
         batch_size=batch_size,
         limit=limit,
-        caption_styles=plan.caption_styles,
+        caption_styles=made_in,
         vectors=bool(
             plan.classify or plan.retrieval or plan.modality_gap or plan.linear_probe or plan.knn
         ),
@@ -174,8 +186,11 @@ def evaluate(
         )
         tables.append(table)
     if plan.caption_styles:
+        captioned = dataclasses.replace(
+            rows, captions={style: rows.captions[style] for style in plan.caption_styles}
+        )
         table = captions.score_captions(
-            rows,
+            captioned,
             field=plan.caption_field,
             mentions=plan.mentions,
             metrics=(*METRICS, *JAVA_METRICS) if plan.caption_tokenizer == "english" else METRICS,
@@ -183,6 +198,22 @@ def evaluate(
         )
         decoded = f"Captions decoded by {_DECODING[plan.caption_method]}: "
         tables.append(dataclasses.replace(table, protocol=decoded + table.protocol))
+    for field in plan.queries:
+        tables.append(
+            queries.score_queries(
+                rows, lambda texts: encoder.text(texts, query_style), style=query_style, field=field
+            )
+        )
+    if plan.questions:
+        answered = ask_questions(
+            source,
+            encoder,
+            image_size=model.image_size,
+            batch_size=batch_size,
+            limit=limit,
+            progress=progress,
+        )
+        tables.append(score_answers(answered, name=rows.name))
     about = {
         "model": str(model.path),
         "model_hash": model.hash,
