@@ -1,0 +1,118 @@
+"""The built-in shop with all its texts, and runs on it that are done once: for the tools beside."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from kmm_jax.errors import UserError
+from kmm_jax.files import read_json, write_json
+from kmm_jax.training.experiment import Experiment
+from tools import results
+
+VOCABULARY, LENGTH = 2000, 24
+FIELDS = ("title", "caption", "product_name", "query", "caption_en", "query_en")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """Shards and the tokenizer of everything in them."""
+
+    train: str
+    test: str
+    tokenizer: str
+
+
+def data(work: Path, *, train: int, test: int) -> Data:
+    """The shop with English texts and questions, drawn at 48 pixels, made once."""
+    from kmm_jax import cli
+    from kmm_jax.data.shop import write_shop
+
+    folder = work / f"shop-{train}"
+    made = write_shop(
+        folder, train=train, test=test, seed=0, image_size=48, english=True, questions=True
+    )
+    tokenizer, note = folder / "tokenizer", folder / "tokenizer_made_from.json"
+    wanted = {**made, "vocabulary": VOCABULARY}
+    if not tokenizer.is_dir() or read_json(note) != wanted:
+        words = ["--vocab-size", str(VOCABULARY), "--output", str(tokenizer)]
+        if cli.main(["tokenizer", "train", str(folder / "train-*.tar"), *words]):
+            raise UserError("the tokenizer could not be trained")
+        write_json(note, wanted)
+    return Data(
+        train=str(folder / "train-*.tar"),
+        test=str(folder / "test-*.tar"),
+        tokenizer=str(tokenizer),
+    )
+
+
+def settings(made: Data, *, steps: int, seed: int) -> list[str]:
+    """Overrides that fit ``coca/shop`` and what is made of it to this data."""
+    return [
+        f"data.sources.0.url={made.train}",
+        f"tokenizer={made.tokenizer}",
+        f"task.model.text.vocabulary={VOCABULARY}",
+        f"task.model.text.length={LENGTH}",
+        f"data.text_length={LENGTH}",
+        f"duration={steps} steps",
+        f"seed={seed}",
+        f"data.seed={seed}",
+        "checkpoint.every=25%",
+        "checkpoint.keep_latest=1",
+        "log_every=20 steps",
+    ]
+
+
+def base(made: Data, work: Path, *, steps: int, seed: int) -> Path:
+    """A CoCa trained on captions, queries, titles and names of both languages."""
+    from kmm_jax.training.config_file import load_experiment
+
+    experiment = load_experiment("coca/shop", settings(made, steps=steps, seed=seed))
+    fields = tuple((field, 1.0) for field in FIELDS)
+    experiment = dataclasses.replace(
+        experiment, name="base", data=dataclasses.replace(experiment.data, fields=fields)
+    )
+    return trained(experiment, work)
+
+
+def trained(experiment: Experiment, work: Path, *, initial: Path | None = None) -> Path:
+    """The run of this very experiment and code, trained unless it is there; it can be interrupted.
+
+    Raises:
+        UserError: it was interrupted.
+    """
+    from kmm_jax.inference.initial import initial_params
+    from kmm_jax.training.dump import dump
+    from kmm_jax.training.loop import train
+
+    said = dump(experiment) + results.source_digest() + (initial.name if initial else "")
+    run = work / f"{experiment.name}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    if read_json(run / "done.json"):
+        return run
+    print(f"{experiment.name}: {experiment.duration}", file=sys.stderr, flush=True)
+    begin = None
+    if initial is not None:
+        begin = functools.partial(
+            initial_params, initial, experiment.task.model, tokenizer=experiment.tokenizer
+        )
+    start = time.perf_counter()
+    result = train(experiment, run, initial=begin)
+    if result.end != "finished":
+        raise UserError("interrupted; the same command continues")
+    seconds = time.perf_counter() - start
+    write_json(run / "done.json", {"seconds": seconds, **_scalars(result.metrics)})
+    return run
+
+
+def _scalars(metrics: Any) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def percent(value: float) -> str:
+    """A share in percent, to a place."""
+    return f"{100 * value:.1f}"
