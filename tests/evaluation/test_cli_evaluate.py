@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from kmm_jax.cli import main
+from kmm_jax.data.shards import ShardWriter
 from kmm_jax.evaluation.encoders import from_functions, from_model
 from kmm_jax.evaluation.evaluate import Plan, evaluate
 from kmm_jax.inference import load
@@ -19,7 +20,7 @@ from kmm_jax.models import registry
 from kmm_jax.tasks.coca import CoCaTask
 from kmm_jax.training.evaluators import evaluation_functions
 from kmm_jax.training.sharding import MeshConfig, make_mesh
-from tests.evaluation.conftest import LENGTH, ROWS, SIZE
+from tests.evaluation.conftest import LENGTH, ROWS, SIZE, jpeg, record
 
 ZERO_SHOT = ["--classes", "shop_colours", "--label", "color"]
 
@@ -225,3 +226,28 @@ def test_a_model_or_source_that_is_not_there_exits_with_2(model_folder, tmp_path
     assert main(["evaluate", str(tmp_path / "none"), str(tmp_path)]) == 2
     assert main(["evaluate", model_folder, str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("kmm evaluate:") == 2
+
+
+def test_queries_and_questions_are_tables_of_their_own(model_folder, tmp_path, capsys):
+    with ShardWriter(tmp_path / "asked", prefix="test") as writer:
+        for number in range(6):
+            asked = [{"question": "무슨 색이야?", "answer": "빨간색", "kind": "color"}]
+            colour = (40 * number, 20, 20)
+            writer.write(record(number) | {"questions": asked}, jpeg(colour))
+    source = str(tmp_path / "asked" / "test-*.tar")
+    options = ["--tasks", "captions,queries,questions", "--batch-size", "4", "--json"]
+    assert main(["evaluate", model_folder, source, *options]) == 0
+    captions, queries, questions = json.loads(capsys.readouterr().out)["tables"]
+    # Queries are made in their own style, which is none of the captions asked for.
+    assert {name.split("/")[0] for name in captions["scores"]} == {"prompt"}
+    assert queries["task"] == "queries" and queries["images"] == 6
+    assert set(queries["scores"]) == {
+        "exact", "nearest/r1", "nearest/r5", "nearest/r10", "nearest/median_rank"
+    }  # fmt: skip
+    assert questions["scores"]["color"]["chance"] == 1
+    assert questions["questions"] == 6
+
+
+def test_questions_of_a_set_that_has_none_are_refused(model_folder, shards, capsys):
+    assert main(["evaluate", model_folder, shards, "--tasks", "questions"]) == 2
+    assert "no record has questions" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kmm_jax.losses.captioning import captioning_loss
+from kmm_jax.losses.captioning import captioning_loss, captioning_mean, captioning_sums
 
 NEVER = (0, 4, 5, 6)  # [PAD] and the style tokens
 #                 [BOS] [QUERY]  text   [EOS] [PAD]
@@ -53,3 +53,20 @@ def test_a_batch_without_targets_costs_nothing():
     ids = np.array([[1, 5, 0, 0]])
     loss, _ = captioning_loss(jnp.ones((1, 4, 12)), jnp.asarray(ids), never=NEVER)
     assert loss == 0
+
+
+def test_only_the_tokens_of_an_answer_count_where_they_are_marked():
+    ids = np.array([[1, 5, 9, 8, 4, 7, 2, 0], [1, 5, 7, 4, 9, 9, 2, 0]])
+    only = np.array([[0, 0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 1, 1, 1, 0]], bool)
+
+    def loss(logits):
+        sums = captioning_sums(logits, jnp.asarray(ids), never=NEVER, only_BT=jnp.asarray(only))
+        return captioning_mean(sums)[0]
+
+    logits = np.random.default_rng(0).normal(size=(2, 8, 12)).astype(np.float32)
+    log_p = np.asarray(jax.nn.log_softmax(logits))
+    places = [(0, 5), (0, 6), (1, 4), (1, 5), (1, 6)]
+    expected = -np.mean([log_p[row, t - 1, ids[row, t]] for row, t in places])
+    np.testing.assert_allclose(loss(logits), expected, rtol=1e-6)
+    touched = np.abs(np.asarray(jax.grad(loss)(jnp.asarray(logits)))).sum(axis=-1) > 0
+    np.testing.assert_array_equal(np.argwhere(touched), [(row, t - 1) for row, t in places])

@@ -158,3 +158,55 @@ def test_an_images_draw_does_not_depend_on_the_batch_around_it(model, image_toke
     whole = decoding.nucleus(model.text, image_tokens, PROMPT, keys_B=keys([7, 8, 9]), **common)
     alone = decoding.nucleus(model.text, image_tokens[1:2], PROMPT, keys_B=keys([8]), **common)
     np.testing.assert_array_equal(whole[1], alone[0])
+
+
+def test_each_image_is_answered_behind_its_own_prompt_whatever_stands_beside_it(
+    model, image_tokens
+):
+    prompts = [[1, 4], [1, 5, 9, 4], [1, 5, 8]]
+    padded = np.zeros((3, LENGTH), np.int32)
+    for row, prompt in zip(padded, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    together = decoding.answer(
+        model.text, image_tokens, jnp.asarray(padded), eos_id=EOS, never=NEVER
+    )
+    for row, prompt in enumerate(prompts):
+        alone = decoding.greedy(
+            model.text,
+            image_tokens[row : row + 1],
+            jnp.asarray(prompt, jnp.int32),
+            eos_id=EOS,
+            never=NEVER,
+        )
+        np.testing.assert_array_equal(together[row], alone[0])
+        assert together[row, : len(prompt)].tolist() == prompt
+
+
+def test_an_end_of_text_within_a_prompt_does_not_end_the_answer(model, image_tokens):
+    prompt = jnp.asarray([[1, 9, EOS, 4]], jnp.int32)
+    ids = decoding.answer(model.text, image_tokens[:1], prompt, eos_id=EOS, never=NEVER)
+    assert ids[0, :4].tolist() == [1, 9, EOS, 4]
+    assert (np.asarray(ids[0, 4:]) == EOS).sum() == 1
+
+
+def test_candidates_of_a_whole_tree_are_all_captions_with_their_probabilities(
+    model, image_tokens, next_log_p
+):
+    scores = every_caption(next_log_p, 0, 0.0)
+    # Padding behind the prompt is no part of it.
+    prompt = jnp.pad(PROMPT, (0, LENGTH - len(PROMPT)))
+    ids, log_p = decoding.candidates(
+        model.text, image_tokens[:1], prompt, eos_id=EOS, never=NEVER, beams=100,
+        length_penalty=0.0,
+    )  # fmt: skip
+    assert len(scores) < 100
+    ended = [int(place) for place in np.flatnonzero(log_p[0] > -1e8)]
+    found = {}
+    for place in ended:
+        row = np.asarray(ids[0, place]).tolist()
+        found[tuple(row[: row.index(EOS) + 1])] = float(log_p[0, place])
+    assert found.keys() == scores.keys()
+    for key, value in scores.items():
+        np.testing.assert_allclose(found[key], value, atol=1e-4)
+    ranked = log_p[0, : len(ended)].tolist()
+    assert ranked == sorted(ranked, reverse=True)

@@ -229,3 +229,37 @@ def test_transformers_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: Path) -
     assert theirs.cls_token_id == 3
     assert theirs.convert_tokens_to_ids(["[PROMPT]", "[QUERY]", "[SHOPPING]"]) == [4, 5, 6]
     assert len(theirs) == tokenizer.vocab_size
+
+
+def test_a_question_stands_before_its_answer_between_marks_that_every_tokenizer_has(
+    tokenizer: Tokenizer,
+) -> None:
+    asked, answer = "빨간 셔츠", "체크"
+    ids_NL, target_NL = tokenizer.answered([asked], [answer], 24)
+    question, said = tokenizer.encode(asked), tokenizer.encode(answer)
+    expected = [1, 5, *question, 4, *said, 2]
+    assert ids_NL[0].tolist() == expected + [0] * (24 - len(expected))
+    assert ids_NL[0][target_NL[0]].tolist() == [*said, 2]
+    prompt_L = tokenizer.asked([asked], 24)[0]
+    assert prompt_L.tolist() == [*expected[: len(question) + 3], *[0] * (21 - len(question))]
+
+
+def test_a_question_too_long_is_cut_alike_in_training_and_use_and_the_answer_stays(
+    tokenizer: Tokenizer,
+) -> None:
+    long = " ".join(WORDS * 3)
+    for length in (6, 7, 12, 24):
+        ids_NL, target_NL = tokenizer.answered([long], ["체크"], length)
+        prompt_L = tokenizer.asked([long], length)[0]
+        ends = int((prompt_L != 0).sum())
+        assert ids_NL[0][:ends].tolist() == prompt_L[:ends].tolist()
+        assert prompt_L[ends - 1] == 4
+        # At least one token of the answer and its end; a quarter of the room where there is one.
+        assert target_NL[0].sum() >= 2
+        assert tokenizer.truncates_question(long, length)
+    assert not tokenizer.truncates_question("체크", 24)
+
+
+def test_a_length_without_room_for_an_answer_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ConfigError, match="at least 6"):
+        tokenizer.asked(["체크"], 5)
