@@ -45,6 +45,11 @@ def test_openais_archive_gives_the_ids_of_open_clip(openais):
     assert openais.sequences(TEXTS, None, 77).tolist() == theirs(TEXTS).tolist()
 
 
+def test_an_adopted_tokenizer_has_no_marks_for_questions_and_says_so(openais):
+    with pytest.raises(UserError, match="no tokens that tell a question from its answer"):
+        openais.asked(["what colour is it?"], 77)
+
+
 def test_a_folder_of_vocab_and_merges_gives_the_ids_of_transformers(tmp_path, openais):
     transformers = pytest.importorskip("transformers")
     model = json.loads(openais.json)["model"]
