@@ -25,14 +25,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     print(
-        f"{'preset':<12} {'pixels':>6} {'image':>9} {'text':>9} {'paper':>9} {'all':>9}"
+        f"{'preset':<14} {'pixels':>6} {'image':>9} {'text':>9} {'paper':>9} {'all':>9}"
         f" {'GFLOP':>8}"
     )
     for name, row in rows.items():
         sizes = " ".join(
             f"{row[part] / 1e6:>8.1f}M" for part in ("image", "text", "paper_total", "total")
         )
-        print(f"{name:<12} {row['image_size']:>6} {sizes} {row['flops'] / 1e9:>8.2f}")
+        print(f"{name:<14} {row['image_size']:>6} {sizes} {row['flops'] / 1e9:>8.2f}")
     print(
         "\nimage, text: as the model's paper counts them (CoCa: without poolers and projections); "
         "paper: their sum "

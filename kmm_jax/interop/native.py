@@ -189,7 +189,9 @@ def _outputs_only(config: Any) -> Any:
     """A configuration as JSON, without fields at their default and those of training alone."""
     if not dataclasses.is_dataclass(config):
         return list(config) if isinstance(config, tuple) else config
-    found = {}
+    found: dict[str, Any] = {}
+    if kind := registry.kind(config):
+        found["kind"] = kind
     for field in dataclasses.fields(config):
         value, default = getattr(config, field.name), field.default
         if field.default_factory is not dataclasses.MISSING:

@@ -7,7 +7,7 @@ XLA keeps the number the same whatever the compiler fuses or rematerialises.
 
 from __future__ import annotations
 
-from kmm_jax.models.clip.config import CLIPConfig
+from kmm_jax.models.clip.config import CLIPConfig, XLMRobertaConfig
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.oner.config import ImageInputConfig, OneRConfig
 from kmm_jax.models.registry import ModelConfig
@@ -103,13 +103,20 @@ def _coca(config: CoCaConfig) -> dict[str, float]:
 
 
 def _clip(config: CLIPConfig) -> dict[str, float]:
-    text = config.text
+    text, embedding = config.text, config.embedding
     layers = _layers(
-        depth=text.depth, width=text.width, hidden=text.hidden, length=text.length, causal=True
+        depth=text.depth,
+        width=text.width,
+        hidden=text.hidden,
+        length=text.length,
+        causal=not isinstance(text, XLMRobertaConfig),
     )
+    projection = 2 * embedding * text.width
+    if isinstance(text, XLMRobertaConfig) and text.projection == "mlp":
+        projection = 2 * ((text.width + embedding) // 2) * (text.width + embedding)
     return {
-        "image": _vision(config.vision) + 2 * config.embedding * config.vision.width,
-        "text": layers + 2 * config.embedding * text.width,
+        "image": _vision(config.vision) + 2 * embedding * config.vision.width,
+        "text": layers + projection,
     }
 
 

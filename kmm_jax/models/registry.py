@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kmm_jax.errors import ConfigError, nearest
 from kmm_jax.models.clip.config import PRESETS as CLIP_PRESETS
-from kmm_jax.models.clip.config import CLIPConfig
+from kmm_jax.models.clip.config import CLIPConfig, XLMRobertaConfig
 from kmm_jax.models.coca.config import PRESETS as COCA_PRESETS
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.oner.config import PRESETS as ONER_PRESETS
@@ -30,6 +30,10 @@ _FAMILIES: dict[str, tuple[type, str]] = {
     "coca": (CoCaConfig, "kmm_jax.models.coca.modeling:CoCa"),
     "oner": (OneRConfig, "kmm_jax.models.oner.modeling:OneR"),
 }
+
+# What a part is, where a field takes parts of several kinds. The first kind of such a field has no
+# name here, and none in JSON: it was the only one once.
+_KINDS: dict[str, type] = {"xlm-roberta": XLMRobertaConfig}
 
 PRESETS: dict[str, Callable[..., ModelConfig]] = {
     **CLIP_PRESETS,
@@ -62,15 +66,32 @@ def build(config: ModelConfig, *, rngs: nnx.Rngs) -> nnx.Module:
 
 
 def to_json(config: ModelConfig) -> dict[str, Any]:
-    """A configuration as plain JSON values, its family under ``"family"``."""
-    return {"family": family(config), **dataclasses.asdict(config)}
+    """A configuration as plain JSON values, its family under ``"family"``.
+
+    A part of a kind that does not go without saying has it under ``"kind"``.
+    """
+    return {"family": family(config), **_to_json(config)}
+
+
+def kind(part: Any) -> str | None:
+    """What tells a part of a configuration from others in its place; None for the first kind."""
+    return next((name for name, each in _KINDS.items() if isinstance(part, each)), None)
+
+
+def _to_json(value: Any) -> Any:
+    if not dataclasses.is_dataclass(value):
+        return value
+    named = {
+        field.name: _to_json(getattr(value, field.name)) for field in dataclasses.fields(value)
+    }
+    return {"kind": kind(value), **named} if kind(value) else named
 
 
 def from_json(values: dict[str, Any]) -> ModelConfig:
     """The inverse of ``to_json``.
 
     Raises:
-        ConfigError: an unknown family or field, or a missing field.
+        ConfigError: an unknown family, kind or field, or a missing field.
     """
     values = dict(values)
     name = str(values.pop("family", ""))
@@ -80,9 +101,9 @@ def from_json(values: dict[str, Any]) -> ModelConfig:
 
 
 def _from_json(kind: Any, values: Any) -> Any:
-    nested = [one for one in typing.get_args(kind) if dataclasses.is_dataclass(one)]
-    if nested and values is not None:  # a field that may be None
-        kind = nested[0]
+    nested: list[Any] = [one for one in typing.get_args(kind) if dataclasses.is_dataclass(one)]
+    if nested and values is not None:  # a field that may be None, or is of several kinds
+        kind, values = _kind_of(nested, values)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         unknown = sorted(set(values) - set(hints))
@@ -95,3 +116,14 @@ def _from_json(kind: Any, values: Any) -> Any:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{kind.__name__}: {error}") from error
     return tuple(values) if isinstance(values, list) else values
+
+
+def _kind_of(kinds: list[Any], values: Any) -> tuple[Any, Any]:
+    """Which of several kinds a part is, and the part without the name of its kind."""
+    if not isinstance(values, dict) or "kind" not in values:
+        return kinds[0], values
+    name = str(values["kind"])
+    if _KINDS.get(name) not in kinds:
+        known = [known for known, each in _KINDS.items() if each in kinds]
+        raise ConfigError(f"no kind {name!r} here{nearest(name, known)}")
+    return _KINDS[name], {key: value for key, value in values.items() if key != "kind"}

@@ -6,7 +6,7 @@ B batch, T positions, S context positions, D width, H heads, K head width, L lay
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -178,7 +178,10 @@ class Layer(nnx.Module):
         return self._after_attention(x_B1D, context), cache
 
 
-class Stack(nnx.Module):
+AnyLayer = TypeVar("AnyLayer", bound=nnx.Module)
+
+
+class Stack(nnx.Module, Generic[AnyLayer]):
     """``depth`` equal layers whose parameters carry a leading layer dimension.
 
     One layer is traced and compiled, whatever the depth, and the parameter tree stays small: host
@@ -192,7 +195,7 @@ class Stack(nnx.Module):
     """
 
     def __init__(
-        self, make: Callable[[nnx.Rngs], Layer], depth: int, *, remat: str, rngs: nnx.Rngs
+        self, make: Callable[[nnx.Rngs], AnyLayer], depth: int, *, remat: str, rngs: nnx.Rngs
     ):
         rematerialised(lambda: None, remat)  # a wrong name shows here, before anything is compiled
         self.remat = remat
@@ -200,7 +203,7 @@ class Stack(nnx.Module):
 
         @nnx.split_rngs(splits=depth)
         @nnx.vmap(in_axes=(0,), out_axes=0)
-        def make_all(rngs: nnx.Rngs) -> Layer:
+        def make_all(rngs: nnx.Rngs) -> AnyLayer:
             return make(rngs)
 
         self.layers = make_all(rngs)
@@ -218,7 +221,7 @@ class Stack(nnx.Module):
             lambda layer, x_BTD: layer(x_BTD, context_BSD, causal=causal, mask=mask), x_BTD
         )
 
-    def scan(self, apply: Callable[[Layer, Streams], Streams], streams: Streams) -> Streams:
+    def scan(self, apply: Callable[[AnyLayer, Streams], Streams], streams: Streams) -> Streams:
         """``apply`` each layer in turn to what the one before gave.
 
         Args:
@@ -235,7 +238,7 @@ class Stack(nnx.Module):
 
         return jax.lax.scan(rematerialised(body, self.remat), streams, nnx.as_pure(state))[0]
 
-    def unstack(self) -> list[Layer]:
+    def unstack(self) -> list[AnyLayer]:
         """The layers one by one, their parameters sliced out of the stack.
 
         For decoding: a scan inside its loop would copy every weight for every token.
@@ -243,7 +246,7 @@ class Stack(nnx.Module):
         graphdef, state = nnx.split(self.layers)
         pure = nnx.as_pure(state)
 
-        def layer(number: int) -> Layer:
+        def layer(number: int) -> AnyLayer:
             return nnx.merge(graphdef, jax.tree.map(lambda stacked: stacked[number], pure))
 
         return [layer(number) for number in range(self.depth)]

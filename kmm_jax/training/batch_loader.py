@@ -43,7 +43,8 @@ def open_loader(
     """This process's loader of the experiment's data, and the tokenizer's size.
 
     Raises:
-        ConfigError: no tokenizer is named, or the batch cannot be shared.
+        ConfigError: no tokenizer is named, it fills texts up with another id than the model takes
+            for padding, or the batch cannot be shared.
         DataError: data or tokenizer cannot be read.
     """
     from kmm_jax.data.loader import Loader
@@ -52,6 +53,7 @@ def open_loader(
     if tokenizer_file is None:
         raise ConfigError("the experiment names no tokenizer; give tokenizer=FOLDER")
     tokenizer = Tokenizer.load(tokenizer_file)
+    _check_padding(experiment, tokenizer.pad_id)
     loader = Loader(
         experiment.data,
         tokenizer,
@@ -61,3 +63,14 @@ def open_loader(
         log_path=run_dir / "bad_rows.jsonl",
     )
     return loader, tokenizer.vocab_size
+
+
+def _check_padding(experiment: Experiment, pad_id: int) -> None:
+    """Refuse a model that would take padding for text; not every model has to know padding."""
+    text = getattr(getattr(experiment.task, "model", None), "text", None)
+    taken = getattr(text, "pad_id", pad_id)
+    if taken != pad_id:
+        raise ConfigError(
+            f"the tokenizer {experiment.tokenizer} fills texts up with the token {pad_id}, but the "
+            f"model takes {taken} for padding; set task.model.text.pad_id={pad_id}"
+        )

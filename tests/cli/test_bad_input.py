@@ -110,6 +110,7 @@ def test_data_that_cannot_be_used_is_said_and_ends_with_code_2(
         ("global_batch_size=12", "12 does not divide"),
         ("global_batch_size=zwölf", "global_batch_size"),
         ("task.model.text.vocabulary=50", "task.model.text.vocabulary"),
+        ("task.model.text.pad_id=1", "set task.model.text.pad_id=0"),
         ("data.image_size=32", "task.model.vision.image_size"),
     ],
 )

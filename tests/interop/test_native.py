@@ -9,6 +9,8 @@ import pytest
 
 from kmm_jax.errors import DataError
 from kmm_jax.interop import native
+from kmm_jax.models.clip.config import clip_tiny
+from kmm_jax.text.adopted import openai_bpe
 from kmm_jax.text.tokenizer import Tokenizer
 from tests.inference.conftest import TEXTS, exported  # noqa: F401 - the fixture is used below
 
@@ -110,6 +112,21 @@ def test_whatever_changes_an_output_changes_the_hash(exported):  # noqa: F811
     ]
     hashes = {dataclasses.replace(exported, **change).hash for change in changes}
     assert len(hashes | {exported.hash}) == 1 + len(changes)
+
+
+def test_models_that_were_exported_once_keep_their_hash():
+    """Computed before a text tower could be of another kind."""
+    config = clip_tiny(vocabulary=520, image_size=16)
+    named = {
+        name: np.zeros(shape, np.float32) for name, shape in native.parameter_shapes(config).items()
+    }
+    exported = native.Exported(  # noqa: F811
+        config=config,
+        params=native.unflatten(named),
+        tokenizer=Tokenizer(openai_bpe([("c", "a")])),
+        styled=False,
+    )
+    assert exported.hash == "dd5439573306b69b"
 
 
 def test_what_only_training_looks_at_is_no_part_of_the_hash(exported):  # noqa: F811

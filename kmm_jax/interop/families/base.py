@@ -9,6 +9,7 @@ from typing import Any
 from kmm_jax.errors import UserError
 from kmm_jax.interop.names import Rule
 from kmm_jax.interop.weights import Weights
+from kmm_jax.models.clip.config import CLIPConfig, TextTowerConfig
 from kmm_jax.models.registry import ModelConfig
 from kmm_jax.models.transformer import ACTIVATIONS, Activation
 from kmm_jax.text.tokenizer import Tokenizer
@@ -19,14 +20,22 @@ class Hints:
     """What a person says of weights that do not say it themselves.
 
     Attributes:
-        activation: of all FFNs; None for what the files beside the weights say.
+        activation: of all FFNs but XLM-RoBERTa's; None for what the files beside the weights say.
         heads: of the image tower; None likewise.
+        length: tokens of a text, where the weights leave it open; None likewise.
+        image: the CLIP whose images a text tower alone goes with.
         dtype: of the computation.
     """
 
     activation: Activation | None = None
     heads: int | None = None
+    length: int | None = None
+    image: CLIPConfig | None = None
     dtype: str = "float32"
+
+
+FOLDER = "{folder}"
+"""In what ``Family.files`` gives: the folder they are written to, where a library wants a path."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +54,8 @@ class Family:
         weights_name: of the exported file, without its suffix.
         constants: tensors the other library wants besides, which no parameter here holds.
         lower_case: the model's texts are lower-cased before its tokenizer.
+        text_alone: these are a text tower, with or without its projection, and ``rules`` are of
+            that; ``config`` finds the CLIP whose images it goes with in ``Hints.image``.
     """
 
     name: str
@@ -58,6 +69,7 @@ class Family:
     weights_name: str = "model"
     constants: Callable[[Any], Mapping[str, Any]] = lambda config: {}
     lower_case: bool = False
+    text_alone: bool = False
 
 
 def activation(name: str) -> Activation:
@@ -70,6 +82,16 @@ def activation(name: str) -> Activation:
     if name not in known:
         raise UserError(f"no activation {name!r} here; there are {', '.join(known)}")
     return known[name]  # type: ignore[return-value]
+
+
+def other_text(config: CLIPConfig) -> str | None:
+    """Why a layout with a causal text tower cannot hold a model; None where it has one."""
+    if isinstance(config.text, TextTowerConfig):
+        return None
+    return (
+        "its texts go through an XLM-RoBERTa, which open-clip-xlm-roberta holds (and m-clip and "
+        "xlm-roberta without the images)"
+    )
 
 
 def side(positions: int, *, extra: int) -> int:

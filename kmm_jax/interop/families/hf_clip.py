@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kmm_jax.interop.families.base import Family, Hints, activation, side
+from kmm_jax.interop.families.base import Family, Hints, activation, other_text, side
 from kmm_jax.interop.names import SAME, SCALAR, TURNED, Rule, linear, norm, patches
 from kmm_jax.interop.weights import Weights
 from kmm_jax.models.clip.config import CLIP_MEAN, CLIP_STD, CLIPConfig, TextTowerConfig
@@ -109,6 +109,8 @@ def _rules(config: CLIPConfig) -> list[Rule]:
 def _refuses(config: ModelConfig) -> str | None:
     if not isinstance(config, CLIPConfig):
         return "only a CLIP has the parts of CLIPModel"
+    if reason := other_text(config):
+        return reason
     if config.vision.stem != "linear" or not config.vision.pre_norm:
         return (
             "CLIPModel has a linear patch projection and a norm before the first layer: of the "
@@ -119,6 +121,7 @@ def _refuses(config: ModelConfig) -> str | None:
 
 def _files(config: CLIPConfig, tokenizer: Tokenizer) -> Mapping[str, Any]:
     vision, text = config.vision, config.text
+    assert isinstance(text, TextTowerConfig)  # _refuses saw to it
     names = {"gelu_tanh": "gelu_pytorch_tanh"}
     marks = {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id}
     return {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kmm_jax.errors import UserError
-from kmm_jax.interop.families.base import Family, Hints, side
+from kmm_jax.interop.families.base import Family, Hints, other_text, side
 from kmm_jax.interop.names import SAME, SCALAR, Rule, linear, norm, patches, torch_attention
 from kmm_jax.interop.weights import Weights
 from kmm_jax.models.clip.config import CLIP_MEAN, CLIP_STD, CLIPConfig, TextTowerConfig
@@ -66,7 +66,8 @@ def activation_of(weights: Weights, hints: Hints, model: Mapping[str, Any]) -> A
 
 
 def _of_kelip(weights: Weights) -> bool:
-    return weights.shape("token_embedding.weight")[0] == _KELIP_VOCABULARY
+    name = "token_embedding.weight"
+    return name in weights and weights.shape(name)[0] == _KELIP_VOCABULARY
 
 
 def _recognises(weights: Weights) -> bool:
@@ -157,18 +158,27 @@ def _rules(config: CLIPConfig) -> list[Rule]:
 def _refuses(config: ModelConfig) -> str | None:
     if not isinstance(config, CLIPConfig):
         return "only a CLIP has the parts of open_clip's CLIP"
-    if config.vision.stem != "linear" or not config.vision.pre_norm:
-        return (
-            "open_clip's CLIP has a linear patch projection and a norm before the first layer: of "
-            "the presets here, clip-b32, clip-b16 and clip-l14"
-        )
+    if reason := other_text(config) or other_vision(config.vision):
+        return reason
     kinds = {config.vision.activation, config.text.activation}
     if len(kinds) > 1 or kinds == {"gelu_tanh"}:
         return f"open_clip has one activation for both towers, gelu or quick_gelu; here {kinds}"
     return None
 
 
+def other_vision(vision: VisionConfig) -> str | None:
+    """Why open_clip cannot hold an image tower; None where it can."""
+    if vision.stem != "linear" or not vision.pre_norm:
+        return (
+            "open_clip's CLIP has a linear patch projection and a norm before the first layer: of "
+            "the presets here, clip-b32, clip-b16 and clip-l14"
+        )
+    return None
+
+
 def _files(config: CLIPConfig, tokenizer: Tokenizer) -> Mapping[str, Any]:
+    text = config.text
+    assert isinstance(text, TextTowerConfig)  # _refuses saw to it
     return {
         "open_clip_config.json": {
             "model_cfg": {
@@ -177,16 +187,16 @@ def _files(config: CLIPConfig, tokenizer: Tokenizer) -> Mapping[str, Any]:
                 "init_logit_scale": -math.log(config.temperature),
                 "vision_cfg": {**vision_about(config.vision)},
                 "text_cfg": {
-                    "context_length": config.text.length,
-                    "vocab_size": config.text.vocabulary,
-                    "width": config.text.width,
-                    "heads": config.text.heads,
-                    "layers": config.text.depth,
-                    "mlp_ratio": config.text.hidden / config.text.width,
-                    "norm_kwargs": {"eps": config.text.norm_epsilon},
+                    "context_length": text.length,
+                    "vocab_size": text.vocabulary,
+                    "width": text.width,
+                    "heads": text.heads,
+                    "layers": text.depth,
+                    "mlp_ratio": text.hidden / text.width,
+                    "norm_kwargs": {"eps": text.norm_epsilon},
                     "pad_id": tokenizer.pad_id,
-                    "pool_type": config.text.pooling,
-                    "eos_id": config.text.eos_id,
+                    "pool_type": text.pooling,
+                    "eos_id": text.eos_id,
                     "hf_tokenizer_name": "",
                 },
             },

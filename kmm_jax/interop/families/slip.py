@@ -20,7 +20,7 @@ from kmm_jax.interop.names import (
     patches,
 )
 from kmm_jax.interop.weights import Weights
-from kmm_jax.models.clip.config import CLIPConfig
+from kmm_jax.models.clip.config import CLIPConfig, TextTowerConfig
 from kmm_jax.models.registry import ModelConfig
 from kmm_jax.models.slip.config import IMAGENET_MEAN, IMAGENET_STD, SLIPConfig, ViewHeadConfig
 from kmm_jax.models.vision import VisionConfig
@@ -44,9 +44,10 @@ def _config(weights: Weights, hints: Hints) -> CLIPConfig | SLIPConfig:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     )
+    text = text_config(weights, activation=hints.activation or "quick_gelu", about={})
     clip = CLIPConfig(
         vision=vision,
-        text=text_config(weights, activation=hints.activation or "quick_gelu", about={}),
+        text=text,
         embedding=weights.shape("text_projection")[1],
         dtype=hints.dtype,
     )
@@ -54,8 +55,8 @@ def _config(weights: Weights, hints: Hints) -> CLIPConfig | SLIPConfig:
         return clip
     embedding, hidden = weights.shape("image_mlp.layer3.weight")
     return SLIPConfig(
-        vision=clip.vision,
-        text=clip.text,
+        vision=vision,
+        text=text,
         embedding=clip.embedding,
         head=ViewHeadConfig(hidden=hidden, embedding=embedding),
         dtype=hints.dtype,
@@ -123,7 +124,10 @@ def _refuses(config: ModelConfig) -> str | None:
     vision, text = config.vision, config.text
     if vision.pre_norm or vision.stem != "linear" or vision.activation != "gelu":
         return "SLIP's image tower is timm's: a linear stem with a bias, no norm before, gelu"
-    if text.activation != "quick_gelu" or text.pooling != "argmax":
+    if not isinstance(text, TextTowerConfig) or (text.activation, text.pooling) != (
+        "quick_gelu",
+        "argmax",
+    ):
         return "SLIP's text tower is OpenAI's: quick_gelu, read at the largest id"
     return None
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Num
 
-from kmm_jax.models.clip.config import CLIPConfig, TextTowerConfig
+from kmm_jax.models.clip.config import CLIPConfig, TextConfig, TextTowerConfig
+from kmm_jax.models.clip.xlm_roberta import ProjectionMLP, XLMRoberta
 from kmm_jax.models.grad_cam import grad_cam
 from kmm_jax.models.text import TokenEmbedding, unit
 from kmm_jax.models.transformer import Layer, Stack
@@ -55,6 +56,23 @@ class TextTower(nnx.Module):
         return jnp.take_along_axis(x_BTD, end_B[:, None, None], axis=1)[:, 0]
 
 
+def text_tower(config: TextConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> TextTower | XLMRoberta:
+    """The text tower of a configuration: ids (B, T) -> vectors (B, D)."""
+    if isinstance(config, TextTowerConfig):
+        return TextTower(config, dtype=dtype, rngs=rngs)
+    return XLMRoberta(config, dtype=dtype, rngs=rngs)
+
+
+def text_projection(
+    config: TextConfig, embedding: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> nnx.Linear | ProjectionMLP:
+    """What takes a text tower's vectors (B, D) to the space of the images (B, E)."""
+    form = "linear" if isinstance(config, TextTowerConfig) else config.projection
+    if form == "mlp":
+        return ProjectionMLP(config.width, embedding, dtype=dtype, rngs=rngs)
+    return nnx.Linear(config.width, embedding, use_bias=form == "biased", dtype=dtype, rngs=rngs)
+
+
 class CLIP(nnx.Module):
     """Two towers, two projections, one learned temperature."""
 
@@ -62,17 +80,17 @@ class CLIP(nnx.Module):
         self.config = config
         dtype = jnp.dtype(config.dtype)
         self.vision = VisionTransformer(config.vision, dtype=dtype, rngs=rngs)
-        self.text = TextTower(config.text, dtype=dtype, rngs=rngs)
-
-        def projection(inputs: int) -> nnx.Linear:
-            return nnx.Linear(inputs, config.embedding, use_bias=False, dtype=dtype, rngs=rngs)
-
+        self.text = text_tower(config.text, dtype=dtype, rngs=rngs)
         if not config.vision.class_token:
             raise ValueError(
                 "a CLIP image tower is read at its class token: set vision.class_token"
             )
-        self.image_projection = projection(config.vision.width)
-        self.text_projection = projection(config.text.width)
+        self.image_projection = nnx.Linear(
+            config.vision.width, config.embedding, use_bias=False, dtype=dtype, rngs=rngs
+        )
+        self.text_projection = text_projection(
+            config.text, config.embedding, dtype=dtype, rngs=rngs
+        )
         self.log_scale = nnx.Param(jnp.asarray(-math.log(config.temperature), jnp.float32))
 
     @property
