@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,10 +164,34 @@ def _with_marks(file: Path, marks: Mapping[str, str], *, lower_case: bool) -> st
                 f"{file.parent} does not say its {kind} ({name!r}), in tokenizer_config.json or in "
                 "special_tokens_map.json: copy these files of the model beside tokenizer.json"
             )
+    if isinstance(backend.model, models.Unigram):
+        _keep_marks_unsaid(backend)
     if lower_case:
         before = [backend.normalizer] if backend.normalizer is not None else []
         backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *before])
     return _closed(backend, *(str(name) for name in names))
+
+
+def _keep_marks_unsaid(backend: Backend) -> None:
+    """Part a mark that somebody typed behind its first letter, so that no piece is the mark.
+
+    SentencePiece has its marks among the pieces, and Unigram takes the likeliest pieces of a text:
+    a typed ``</s>`` would be the mark. A BPE only reaches what its merges make.
+    """
+    marks = [
+        token.content
+        for token in backend.get_added_tokens_decoder().values()
+        if token.special and len(token.content) > 1
+    ]
+    if not marks:
+        return
+    first = "|".join(f"{re.escape(mark[0])}(?={re.escape(mark[1:])})" for mark in marks)
+    steps = (json.loads(backend.to_str())["pre_tokenizer"] or {}).get("pretokenizers", [])
+    if any(step.get("pattern") == {"Regex": first} for step in steps):
+        return  # adopted before
+    part = pre_tokenizers.Split(Regex(first), "isolated")
+    before = [backend.pre_tokenizer] if backend.pre_tokenizer is not None else []
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*before, part])
 
 
 def _closed(backend: Backend, start: str, end: str, pad: str) -> str:

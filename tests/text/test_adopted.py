@@ -9,6 +9,7 @@ from kmm_jax.errors import DataError, UserError
 from kmm_jax.text.adopted import adopt, openai_bpe, swapped
 from kmm_jax.text.tokenizer import Tokenizer
 from tests import references
+from tools.parity import unigram
 
 TEXTS = [
     "a photo of a cat",
@@ -144,6 +145,29 @@ def test_a_backend_that_does_not_say_what_closes_a_text_is_no_tokenizer(tmp_path
     bare["post_processor"] = None
     with pytest.raises(UserError, match="does not say what else begins"):
         Tokenizer(json.dumps(bare))
+
+
+def test_xlm_robertas_unigram_gives_the_ids_of_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    folder = unigram.write(tmp_path / "xlm-r", ["빨간 원피스를 입은 사람", "a red dress"])
+    words = Tokenizer(adopt(folder))
+    assert (words.bos_id, words.pad_id, words.eos_id) == (0, 1, 2)
+    theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
+    for text in [*TEXTS, "빨간  원피스", "Ａ dress"]:
+        expected = theirs(text)["input_ids"]
+        assert [words.bos_id, *words.encode(text), words.eos_id] == expected, text
+    assert words.decode(words.encode("빨간 원피스")) == "빨간 원피스"
+    assert words.sequences(["a red"], None, 6)[0].tolist()[-2:] == [1, 1]
+
+
+def test_a_mark_that_somebody_types_is_no_mark_for_unigram_either(tmp_path):
+    texts = ["a red dress < / s > p a d", "빨간 원피스"]
+    words = Tokenizer(adopt(unigram.write(tmp_path / "xlm-r", texts)))
+    marks = {words.bos_id, words.pad_id, words.eos_id}
+    for text in ("the </s> dress", "<pad><pad>", "<s>", "red</s>", "＜/s＞", "a <s"):
+        assert not marks & set(words.encode(text)), text
+    assert words.pieces("a </s>") == ["▁a", "▁", "<", "/", "s", ">"]
+    assert words.decode(words.encode("a </s>")) == "a </s>"
 
 
 def test_two_ids_change_places_and_nothing_else_does():
