@@ -6,8 +6,10 @@
     python -m tools.export_checkpoint runs/shop --output stablehlo/shop --to stablehlo
 
 The library's own folder loads with `kmm_jax.load`; `hf-clip` with transformers' CLIPModel,
-`open-clip` and `open-clip-coca` with open_clip's create_model("local-dir:..."). `stablehlo` holds
-the encoders as programs for any batch, which jax.export runs without this library.
+`xlm-roberta` (a text tower without its projection) with XLMRobertaModel, `open-clip`,
+`open-clip-coca` and `open-clip-xlm-roberta` with open_clip's create_model("local-dir:...").
+`stablehlo` holds the encoders as programs for any batch, which jax.export runs without this
+library.
 """
 
 from __future__ import annotations

@@ -6,12 +6,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from kmm_jax.interop import names, native
 from kmm_jax.interop.conversion import export_weights
+from kmm_jax.interop.families import FAMILIES
 from kmm_jax.interop.families.base import Hints
 from tests import references
-from tests.interop.conftest import VOCABULARY
-from tools.parity import compare, originals
+from tests.interop.conftest import UNIGRAM_VOCABULARY, VOCABULARY
+from tools.parity import compare, multilingual, originals
 
 SIZES = originals.Sizes(
     image_size=32, patch_size=8, width=64, depth=2, heads=1, text_width=64, text_depth=3,
@@ -31,18 +34,39 @@ def cases():
         "coca": lambda: originals.open_clip_coca(wide, decoder_depth=2, queries=6, pooler_heads=4),
         "slip": lambda: originals.slip(SIZES, head=40),
         "slip's clip": lambda: originals.slip(SIZES, head=None),
+        **multilingual_cases(),
+    }
+
+
+def multilingual_cases():
+    sizes = dataclasses.replace(SIZES, text_width=128, text_heads=2, vocabulary=UNIGRAM_VOCABULARY)
+    return {
+        "m-clip beside hf-clip": lambda: multilingual.m_clip(
+            sizes, beside=originals.hf_clip(SIZES)
+        ),
+        "m-clip beside open-clip": lambda: multilingual.m_clip(
+            sizes, beside=originals.open_clip(SIZES)
+        ),
+        "open-clip-xlm-roberta": lambda: multilingual.open_clip_xlm_roberta(sizes),
+        "open-clip-xlm-roberta, first token": lambda: multilingual.open_clip_xlm_roberta(
+            sizes, pooler="cls_last_hidden_state_pooler", projection="linear"
+        ),
     }
 
 
 @pytest.fixture(scope="module", params=list(cases()))
-def pair(request, tmp_path_factory, openai_tokenizer):
+def pair(request, tmp_path_factory, openai_tokenizer, unigram_tokenizer):
     """An original and its import."""
     references.open_clip()
     pytest.importorskip("transformers")
     original = cases()[request.param]()
-    hints = Hints(activation="quick_gelu") if request.param == "openai" else Hints()
+    hints = Hints(
+        activation="quick_gelu" if request.param == "openai" else None,
+        length=SIZES.length if original.family == "m-clip" else None,
+    )
     folder = tmp_path_factory.mktemp("original")
-    return original, compare.imported(original, folder, openai_tokenizer, hints)
+    tokenizer = openai_tokenizer if original.marks is None else unigram_tokenizer
+    return original, compare.imported(original, folder, tokenizer, hints)
 
 
 def test_vectors_and_logits_are_the_originals(pair):
@@ -58,10 +82,12 @@ def test_written_back_every_tensor_is_what_it_was(pair, tmp_path):
     original, exported = pair
     # What reads KELIP's weights is OpenAI's network, by the same names.
     layout = "open-clip" if original.family == "kelip" else original.family
-    files = export_weights(tmp_path / "out", exported, layout)
-    from safetensors.numpy import load_file
-
-    written = {key: value for file in files for key, value in load_file(file).items()}
+    if layout == "m-clip":  # as files only at the sizes that its code knows by name
+        rules = FAMILIES[layout].rules(exported.config)
+        written = dict(names.put(rules, native.flatten(exported.params)))
+    else:
+        files = export_weights(tmp_path / "out", exported, layout)
+        written = {key: value for file in files for key, value in load_file(file).items()}
     state = {name.removeprefix(original.prefix): value for name, value in original.state().items()}
     assert written.keys() == state.keys()
     for name, value in state.items():

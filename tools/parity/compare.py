@@ -18,22 +18,25 @@ from tools.parity.originals import Original
 
 
 def inputs(original: Original, *, batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Random pictures (uint8), and texts of every length, ended by the largest id."""
+    """Random pictures (uint8), and texts of every length between their marks."""
     rng = np.random.default_rng(seed)
     size, length = original.sizes.image_size, original.sizes.length
-    start, end = original.sizes.vocabulary - 2, original.sizes.vocabulary - 1
+    vocabulary = original.sizes.vocabulary
+    start, end, pad = original.marks or (vocabulary - 2, vocabulary - 1, 0)
+    first, last = (1, start) if original.marks is None else (1 + max(original.marks), vocabulary)
     pixels = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
-    ids = np.zeros((batch, length), np.int32)
+    ids = np.full((batch, length), pad, np.int32)
     for row, words in zip(ids, np.linspace(1, length - 2, batch).astype(int), strict=True):
         row[0], row[1 + words] = start, end
-        row[1 : 1 + words] = rng.integers(1, start, words)
+        row[1 : 1 + words] = rng.integers(first, last, words)
     return pixels, ids
 
 
 def imported(original: Original, folder: Path, tokenizer: Path, hints: Hints) -> Exported:
     """Its weights through files: saved as its library does, read as a user does."""
     original.save(folder)
-    exported, family = import_weights(folder, tokenizer=tokenizer, hints=hints)
+    image = None if original.beside is None else folder / "image"
+    exported, family = import_weights(folder, tokenizer=tokenizer, image=image, hints=hints)
     assert family.name == original.family, family.name
     return exported
 

@@ -78,6 +78,8 @@ class Original:
         text: ids (B, T) -> vectors.
         logits: both -> logits of the next token, of a model that writes captions.
         prefix: before every name in the file.
+        marks: ids that begin, end and fill up a text; by default the last two and 0.
+        beside: whose images these are, where the weights are a text tower alone.
     """
 
     family: str
@@ -87,6 +89,8 @@ class Original:
     text: Callable[[Any], Any]
     logits: Callable[[Any, Any], Any] | None = None
     prefix: str = ""
+    marks: tuple[int, int, int] | None = None
+    beside: Original | None = None
     sizes: Sizes
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
@@ -99,7 +103,7 @@ class Original:
         }
 
     def save(self, folder: Path, *, name: str = "model") -> None:
-        """As its library leaves it on the Hub."""
+        """As its library leaves it on the Hub; what is beside it in the folder ``image`` there."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +114,8 @@ class Original:
         save_file(tensors, str(folder / f"{name}.safetensors"), metadata={"format": "pt"})
         for file, values in self.files.items():
             (folder / file).write_text(json.dumps(values), "utf-8")
+        if self.beside is not None:
+            self.beside.save(folder / "image")
 
     def outputs(self, pixels_BHWC: np.ndarray, ids_BT: np.ndarray) -> dict[str, np.ndarray]:
         """Unit vectors of images and texts, and logits where it has them.

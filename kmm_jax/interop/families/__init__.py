@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from kmm_jax.errors import UserError, nearest
-from kmm_jax.interop.families import hf_clip, open_clip, open_clip_coca, slip
+from kmm_jax.interop.families import (
+    hf_clip,
+    open_clip,
+    open_clip_coca,
+    open_clip_xlm_roberta,
+    slip,
+    xlm_roberta,
+)
 from kmm_jax.interop.families.base import Family
 from kmm_jax.interop.weights import Weights
 
@@ -15,11 +22,14 @@ FAMILIES: dict[str, Family] = {
         open_clip.KELIP,
         open_clip_coca.FAMILY,
         slip.FAMILY,
+        open_clip_xlm_roberta.FAMILY,
+        xlm_roberta.MCLIP,
+        xlm_roberta.FAMILY,
     )
 }
 
 # What training scripts and wrappers put before every name.
-_PREFIXES = ("module.", "model.", "state_dict.", "model.module.", "clip.")
+_PREFIXES = ("module.", "model.", "state_dict.", "model.module.", "clip.", "roberta.")
 _SHOWN = 3
 
 
