@@ -1,9 +1,10 @@
 """How sure a detector is that a mark is laid over the picture (`watermark_score`, slide 2.3).
 
 The detector is ours, shipped with the package, or the EfficientNet-B3 of LAION-5B, where its
-weights are at hand. What counts as a mark for ours: semi-transparent words, logos and lines of any
-size, and small signatures in a corner. Opaque captions, price tags and prints on clothes do not;
-the text in them is counted by OCR. docs/results/watermark.md says how well it tells them apart.
+weights are at hand: as they are, or as the folder that tools.import_checkpoint makes of them. What
+counts as a mark for ours: semi-transparent words, logos and lines of any size, and small signatures
+in a corner. Opaque captions, price tags and prints on clothes do not; the text in them is counted
+by OCR. docs/results/watermark.md says how well it tells them apart.
 
 B batch, S side in pixels.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +25,11 @@ import numpy as np
 import pyarrow as pa
 
 from kmm_jax.corpus.scoring.protocol import Sample, Values
-from kmm_jax.errors import ConfigError
+from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.interop import detectors
 
 if TYPE_CHECKING:
+    from kmm_jax.models.efficientnet import EfficientNetB3
     from kmm_jax.models.watermark import MarkDetector
 
 COLUMN = "watermark_score"
@@ -33,9 +37,6 @@ SHIPPED = Path(__file__).with_name("watermark.safetensors")
 SIDE = 224
 """The side our detector was trained at."""
 
-_LAION_SIDE = 256
-_LAION_HEAD = ("classifier.0", "classifier.3", "classifier.5")
-_LAION_MEAN, _LAION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DIGITS = 5
 
 
@@ -46,8 +47,8 @@ class Watermark:
     Attributes:
         most: in [0, 1]. By default a line that few photos without a mark cross, though many
             with one stay below it (docs/results/watermark.md); LAION's own for its weights is 0.5.
-        weights: None for our own detector, or a .safetensors file with the weights of
-            LAION-AI/LAION-5B-WatermarkDetection, which this library does not carry.
+        weights: None for our own detector, or LAION-AI/LAION-5B-WatermarkDetection, which this
+            library does not carry: a .safetensors file of its weights, or an imported folder.
         batch: pictures that go through the net at once.
 
     Raises:
@@ -71,8 +72,12 @@ class Watermark:
 
     @property
     def side(self) -> int:
-        """Pixels of the square that pictures are squashed to."""
-        return SIDE if self.weights is None else _LAION_SIDE
+        """Pixels of the square that pictures are squashed to.
+
+        Raises:
+            ConfigError: ``weights`` is a folder without a detector.
+        """
+        return SIDE if self.weights is None else _config(self.weights).image_size
 
     @property
     def of_texts(self) -> bool:
@@ -91,7 +96,10 @@ class Watermark:
         """
         path = SHIPPED if self.weights is None else _checked(self.weights)
         net = "kmm_jax" if self.weights is None else "laion_efficientnet_b3"
-        return {"version": 2, "net": net, "side": self.side, "sha256": digest(path)}
+        about = {"version": 2, "net": net, "side": self.side, "sha256": digest(path)}
+        if self.weights is not None and _folder(self.weights).is_dir():
+            about["detector"] = json.loads(json.dumps(dataclasses.asdict(_config(self.weights))))
+        return about
 
     def load(self) -> WatermarkScorer:
         """The scorer, on the accelerator if there is one.
@@ -99,7 +107,7 @@ class Watermark:
         Raises:
             ConfigError: the file of ``weights`` is not there or does not fit.
         """
-        net = _own() if self.weights is None else _laion(_checked(self.weights))
+        net = _own() if self.weights is None else _laion(self.weights)
         return WatermarkScorer(net, side=self.side, batch=self.batch)
 
     def judge(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
@@ -159,8 +167,26 @@ def _digest(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _folder(weights: str) -> Path:
+    return Path(weights).expanduser()
+
+
+def _config(weights: str) -> detectors.DetectorConfig:
+    """How a detector of LAION's is to be used; a file of weights does not say it."""
+    path = _folder(weights)
+    if not path.is_dir():
+        return detectors.DetectorConfig()
+    try:
+        return detectors.read_config(path)
+    except DataError as error:
+        raise ConfigError(f"Watermark(weights={weights!r}): {error}") from error
+
+
 def _checked(weights: str) -> Path:
-    path = Path(weights).expanduser()
+    """The file with the tensors."""
+    path = _folder(weights)
+    if path.is_dir():
+        path /= detectors.WEIGHTS
     if path.suffix != ".safetensors":
         raise ConfigError(
             f"Watermark(weights={weights!r}): only .safetensors is read, since loading a pickle "
@@ -218,27 +244,29 @@ def _own() -> Callable[[np.ndarray], Any]:
     return functools.partial(scores, params)
 
 
-def _laion(path: Path) -> Callable[[np.ndarray], Any]:
-    """As its example_use.py: 256 x 256, ImageNet's normalisation, class 0 is the watermark."""
+def _laion_net(weights: str) -> tuple[detectors.DetectorConfig, EfficientNetB3]:
+    path = _folder(weights)
+    try:
+        if path.is_dir():
+            return detectors.load(path)
+        return detectors.DetectorConfig(), detectors.from_timm(_tensors(_checked(weights)), path)
+    except DataError as error:
+        raise ConfigError(f"Watermark(weights={weights!r}): {error}") from error
+
+
+def _laion(weights: str) -> Callable[[np.ndarray], Any]:
+    """As its example_use.py: squashed, normalised as ImageNet's, the softmax of one class."""
     import jax
     import jax.numpy as jnp
     from flax import nnx
 
-    from kmm_jax.models.efficientnet import from_timm
-
-    try:
-        model = from_timm(_tensors(path), _LAION_HEAD)
-    except ValueError as error:
-        raise ConfigError(
-            f"{path} does not hold the weights of LAION-5B-WatermarkDetection, an efficientnet_b3 "
-            f"of timm with three linear layers as its classifier: {error}"
-        ) from error
+    config, model = _laion_net(weights)
     graph, params = nnx.split(model)
 
     @jax.jit
     def scores(params: Any, pixels_BSSC: jax.Array) -> jax.Array:
-        mean, std = jnp.asarray(_LAION_MEAN), jnp.asarray(_LAION_STD)
+        mean, std = jnp.asarray(config.mean), jnp.asarray(config.std)
         normal_BSSC = (pixels_BSSC.astype(jnp.float32) / 255 - mean) / std
-        return jax.nn.softmax(nnx.merge(graph, params)(normal_BSSC))[:, 0]
+        return jax.nn.softmax(nnx.merge(graph, params)(normal_BSSC))[:, config.marked]
 
     return functools.partial(scores, params)
