@@ -14,6 +14,7 @@ from kmm_jax.data.images import decode
 from kmm_jax.data.sources import open_source
 from kmm_jax.data.tfds_source import TFDSSource
 from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.evaluation.suite.forms import CLASS, TFDS, Places
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -92,3 +93,12 @@ def test_mistakes_say_what_to_do(prepared: Path) -> None:
         opened("korean_swatches", "train", {"caption": "txet"})
     with pytest.raises(ConfigError, match="which feature holds a text"):
         opened("korean_swatches", "train", {})
+
+
+def test_the_suite_takes_a_prepared_set_by_the_names_of_its_classes(prepared: Path) -> None:
+    places = Places(tfds=prepared)
+    found = TFDS(name="korean_swatches", split="train").find(places)
+    assert found is not None
+    source = found.open()
+    assert {source.read(i).record["labels"][CLASS] for i in range(len(source))} == {"빨강", "파랑"}
+    assert TFDS(name="imagenet2012", split="validation").find(places) is None
