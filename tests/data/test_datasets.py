@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from PIL import Image
 
-from kmm_jax.data.datasets import DATASETS, cifar10, open_rows
+from kmm_jax.data.datasets import DATASETS, cifar10, is_there, open_rows
 from kmm_jax.data.datasets.draws import queries, sentence
 from kmm_jax.data.datasets.fashion_wording import Product, patterns, product_texts
 from kmm_jax.data.datasets.photos import as_jpeg, measure, split_of
@@ -352,3 +352,18 @@ def test_draws_leave_out_templates_without_words() -> None:
     assert sentence(Random(0), ("{N} 사진", "{C} {N}"), {"N": "셔츠"}) == "셔츠 사진"
     texts, counts = queries(Random(0), ("{N}", "{C} {N}", "{N}"), {"N": "셔츠"}, 4)
     assert texts == ["셔츠"] and len(counts) == 1
+
+
+def test_whether_a_set_is_there_is_seen_without_reading_it(tmp_path: Path) -> None:
+    assert not is_there("cifar10", tmp_path)
+    assert not is_there("fashion_products", tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/cifar10_train.tar.gz").write_bytes(b"no archive")
+    (tmp_path / "fashion").mkdir()
+    (tmp_path / "fashion/fashion_products.tsv").touch()
+    assert is_there("cifar10", tmp_path)
+    assert not is_there("fashion_products", tmp_path)  # its images are missing
+    (tmp_path / "fashion/fashion_products.tar").touch()
+    assert is_there("fashion_products", tmp_path)
+    with pytest.raises(UserError, match="did you mean 'cifar10'"):
+        is_there("cifar", tmp_path)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, get_args
 
 from kmm_jax.data.datasets.photos import Split
@@ -66,6 +66,15 @@ DATASETS: Mapping[str, DatasetInfo] = MappingProxyType(
 )
 
 
+def is_there(name: str, folder: Path) -> bool:
+    """Whether a folder holds a known set in one of its layouts; no image is read.
+
+    Raises:
+        UserError: no such set.
+    """
+    return bool(_reader(name).is_there(folder))
+
+
 def open_rows(
     name: str,
     folder: Path | None = None,
@@ -85,9 +94,13 @@ def open_rows(
         ConfigError: no such split.
         DataError: nothing of the set in the folder, or files of it that cannot be read.
     """
-    if name not in DATASETS:
-        raise UserError(f"no data set {name!r}{nearest(name, DATASETS)}")
+    reader = _reader(name)
     if split not in get_args(Split):
         raise ConfigError(f"no split {split!r}{nearest(str(split), get_args(Split))}")
-    reader = importlib.import_module(f"kmm_jax.data.datasets.{name}")
     return islice(reader.rows(folder, split), limit)
+
+
+def _reader(name: str) -> ModuleType:
+    if name not in DATASETS:
+        raise UserError(f"no data set {name!r}{nearest(name, DATASETS)}")
+    return importlib.import_module(f"kmm_jax.data.datasets.{name}")

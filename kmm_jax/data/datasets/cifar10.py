@@ -32,6 +32,14 @@ def rows(folder: Path | None, split: Split) -> Iterator[tuple[dict[str, Any], by
     return photo_rows(photos, split, NAME, _texts)
 
 
+def is_there(folder: Path) -> bool:
+    """Whether a folder holds one of the layouts; no image is read."""
+    return any(
+        any((root / name).is_file() for name in _ARCHIVES) or any(_class_folders(root))
+        for root in candidates(folder, _FOLDERS)
+    )
+
+
 def _local(folder: Path) -> list[Photo]:
     for root in candidates(folder, _FOLDERS):
         if archives := [root / name for name in _ARCHIVES if (root / name).is_file()]:
@@ -65,18 +73,21 @@ def _archived(archive: Path) -> Iterator[Photo]:
 
 
 def _unpacked(root: Path) -> list[Photo]:
-    folders = [
+    found = (
+        _photo(file.relative_to(root), file.read_bytes)
+        for folder in _class_folders(root)
+        for file in sorted(folder.iterdir())
+    )
+    return [photo for photo in found if photo]
+
+
+def _class_folders(root: Path) -> list[Path]:
+    return [
         root / part / key
         for part in ("train", "test", ".")
         for key in class_set(NAME).keys
         if (root / part / key).is_dir()
     ]
-    found = (
-        _photo(file.relative_to(root), file.read_bytes)
-        for folder in folders
-        for file in sorted(folder.iterdir())
-    )
-    return [photo for photo in found if photo]
 
 
 def _photo(path: PurePath, read: Callable[[], bytes]) -> Photo | None:

@@ -44,13 +44,26 @@ def rows(folder: Path | None, split: Split) -> Iterator[tuple[dict[str, Any], by
     return photo_rows(_photos(data_folder(folder)), split, NAME, _texts)
 
 
+def is_there(folder: Path) -> bool:
+    """Whether a folder holds one of the layouts; no image is read."""
+    return _layout(folder) is not None
+
+
 def _photos(folder: Path | None) -> list[Photo]:
-    for root in candidates(folder, _FOLDERS) if folder else ():
+    found = _layout(folder) if folder else None
+    if found is None:
+        raise not_found(NAME, folder, DATASETS[NAME].layouts)
+    read, root = found
+    return read(root)
+
+
+def _layout(folder: Path) -> tuple[Callable[[Path], list[Photo]], Path] | None:
+    for root in candidates(folder, _FOLDERS):
         if (root / "styles.csv").is_file() and (root / "images").is_dir():
-            return _published(root)
+            return _published, root
         if (root / f"{NAME}.tsv").is_file() and (root / f"{NAME}.tar").is_file():
-            return _packed(root)
-    raise not_found(NAME, folder, DATASETS[NAME].layouts)
+            return _packed, root
+    return None
 
 
 def _published(root: Path) -> list[Photo]:

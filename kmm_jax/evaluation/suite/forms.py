@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from kmm_jax.data.datasets import DATASETS, open_rows
+from kmm_jax.data.datasets import DATASETS, is_there, open_rows
 from kmm_jax.data.datasets.photos import Split
 from kmm_jax.data.image_files import ImageFiles
 from kmm_jax.data.sources import Source
@@ -276,13 +276,8 @@ class KnownSet:
 
     def find(self, places: Places) -> Found | None:
         """The set, if one of the folders has it in a form that the library knows."""
-        for folder in places.folders:
-            try:
-                next(open_rows(self.name, folder, self.split))
-            except DataError:
-                continue
-            return places.found(folder, self._items, name=self.name)
-        return None
+        folder = next((one for one in places.folders if is_there(self.name, one)), None)
+        return places.found(folder, self._items, name=self.name)
 
     def _items(self, folder: Path) -> list[Item]:
         return [
