@@ -40,6 +40,11 @@ def add(commands: Any) -> None:
         "its positions",
     )
     command.add_argument(
+        "--freeze",
+        metavar="REGEX",
+        help="parameters that are not trained, by their whole path ('image/.*' is the image tower)",
+    )
+    command.add_argument(
         "--profile",
         metavar="FIRST:LAST",
         help="trace these steps for the profiler, into profile/ of the run (such as 100:105)",
@@ -66,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     from kmm_jax.training.processes import discover, start
 
     experiment = load_experiment(arguments.config, arguments.overrides)
+    if arguments.freeze is not None:
+        experiment = dataclasses.replace(experiment, freeze=arguments.freeze)
     if arguments.profile is not None:
         window = _window(arguments.profile)
         experiment = dataclasses.replace(experiment, profile=window)

@@ -56,7 +56,7 @@ def memory(
     mesh, state = setup.mesh, setup.abstract
     rows = experiment.global_batch_size // (mesh.shape["data"] * mesh.shape["fsdp"])
     part = rows // experiment.accumulate
-    gradients = _share(state.params)
+    gradients = _share(setup.trained.part(state.params))
     if experiment.accumulate > 1:
         gradients *= 2  # the sum so far, and one part's
     batch = sum(

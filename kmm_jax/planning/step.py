@@ -26,6 +26,7 @@ from kmm_jax.planning.cost import Cost, Operation, bodies, cost
 from kmm_jax.training import setup as setups
 from kmm_jax.training import sharding
 from kmm_jax.training.experiment import Experiment
+from kmm_jax.training.parameter_names import overlaid
 from kmm_jax.training.setup import Setup
 from kmm_jax.training.sharding import AXES, AnyMesh
 from kmm_jax.training.task import SplitTask, with_teacher
@@ -72,6 +73,7 @@ def compile_step(experiment: Experiment, setup: Setup, mesh: Mesh) -> Compiled:
         setup.shardings,
         accumulate=experiment.accumulate,
         average=setup.average,
+        trained=setup.trained,
         seed=experiment.seed,
     )
     over = sharding.batch_sharding(mesh)
@@ -229,8 +231,8 @@ def _jaxpr(
 ) -> core.Jaxpr:
     """Of so many examples' outputs, summed, or by ``jax.grad`` of their backward pass as well."""
 
-    def total(params: Any, teacher: Any, batch: Any) -> jax.Array:
-        module = nnx.merge(setup.graphdef, params)
+    def total(part: Any, params: Any, teacher: Any, batch: Any) -> jax.Array:
+        module = nnx.merge(setup.graphdef, overlaid(params, part))
         key = jax.random.key(0)
         bound = _taught(experiment, setup, teacher)
         if isinstance(bound, SplitTask):
@@ -241,7 +243,8 @@ def _jaxpr(
         return functools.reduce(jnp.add, [jnp.sum(leaf, dtype=jnp.float32) for leaf in leaves])
 
     shapes = _shapes(setup)
-    return jax.make_jaxpr(transform(total))(shapes, shapes, _structs(experiment, rows)).jaxpr
+    inputs = setup.trained.part(shapes), shapes, shapes, _structs(experiment, rows)
+    return jax.make_jaxpr(transform(total))(*inputs).jaxpr
 
 
 def _loss_gradient(experiment: Experiment, setup: Setup) -> core.Jaxpr:

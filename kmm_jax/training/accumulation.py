@@ -19,26 +19,37 @@ from kmm_jax.training.task import SplitTask, Task, with_teacher
 
 Batch = Mapping[str, jax.Array]
 Gradients = Callable[[Any, Any, Batch, jax.Array], tuple[jax.Array, dict[str, Any], Any]]
+Model = Callable[[Any], Any]
 
 
-def gradients(task: Task, graphdef: nnx.GraphDef[Any], mesh: Mesh, *, parts: int) -> Gradients:
+def gradients(
+    task: Task,
+    graphdef: nnx.GraphDef[Any],
+    mesh: Mesh,
+    *,
+    parts: int,
+    model: Model = lambda params: params,
+) -> Gradients:
     """``(params, teacher, batch, key) -> (loss, metrics, gradients)``, computed in ``parts``.
 
     ``teacher`` are the parameters of the average; only a ``TaughtTask`` looks at them.
+
+    Args:
+        model: the module's parameters from those that the gradients are of.
     """
     if parts == 1:
-        return _whole(task, graphdef, mesh)
+        return _whole(task, graphdef, mesh, model)
     if isinstance(task, SplitTask):
-        return _two_passes(task, graphdef, mesh, parts)
-    return _mean_of_parts(_whole(task, graphdef, mesh), mesh, parts)
+        return _two_passes(task, graphdef, mesh, parts, model)
+    return _mean_of_parts(_whole(task, graphdef, mesh, model), mesh, parts)
 
 
-def _whole(task: Task, graphdef: nnx.GraphDef[Any], mesh: Mesh) -> Gradients:
+def _whole(task: Task, graphdef: nnx.GraphDef[Any], mesh: Mesh, model: Model) -> Gradients:
     def loss_of(
         params: Any, teacher: Any, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, Any]]:
         with placement.over(mesh, task.sharding_rules):
-            module = nnx.merge(graphdef, placement.gathered(params))
+            module = nnx.merge(graphdef, placement.gathered(model(params)))
             return _bound(task, graphdef, teacher).loss(module, batch, key, mesh)
 
     def gradients_of(params: Any, teacher: Any, batch: Batch, key: jax.Array) -> Any:
@@ -55,7 +66,9 @@ def _bound(task: Any, graphdef: nnx.GraphDef[Any], teacher: Any) -> Any:
     return with_teacher(task, lambda: nnx.merge(graphdef, placement.gathered(teacher)))
 
 
-def _two_passes(task: SplitTask, graphdef: nnx.GraphDef[Any], mesh: Mesh, parts: int) -> Gradients:
+def _two_passes(
+    task: SplitTask, graphdef: nnx.GraphDef[Any], mesh: Mesh, parts: int, model: Model
+) -> Gradients:
     """The gradient caching of arXiv 2101.06983: exact for losses that compare examples.
 
     The first pass keeps every part's vectors and no activations; the loss of all of them gives the
@@ -66,7 +79,7 @@ def _two_passes(task: SplitTask, graphdef: nnx.GraphDef[Any], mesh: Mesh, parts:
     def per_example(params: Any, teacher: Any, part: Any, key: jax.Array) -> tuple[Any, Any]:
         number, rows = part
         with placement.over(mesh, task.sharding_rules):
-            module = nnx.merge(graphdef, placement.gathered(params))
+            module = nnx.merge(graphdef, placement.gathered(model(params)))
             bound = _bound(task, graphdef, teacher)
             return bound.per_example(module, rows, jax.random.fold_in(key, number))
 
@@ -75,7 +88,7 @@ def _two_passes(task: SplitTask, graphdef: nnx.GraphDef[Any], mesh: Mesh, parts:
     ) -> tuple[jax.Array, dict[str, Any]]:
         vectors_N = jax.tree.map(lambda x: _join(x, mesh), vectors_Pn)
         bound = _bound(task, graphdef, teacher)
-        return bound.over_batch(nnx.merge(graphdef, params), vectors_N, sums, mesh)
+        return bound.over_batch(nnx.merge(graphdef, model(params)), vectors_N, sums, mesh)
 
     def gradients_of(params: Any, teacher: Any, batch: Batch, key: jax.Array) -> Any:
         rows_Pn = jnp.arange(parts), jax.tree.map(lambda x: _split(x, parts, mesh), dict(batch))

@@ -30,6 +30,8 @@ class Experiment:
             is that of the whole batch: a contrastive loss sees every negative (its forward pass
             then runs twice, see ``training.accumulation``).
         ema: decay of the averaged parameters (0.9999, say), which are then those evaluated.
+        freeze: regex of the parameters that stay as the run begins with them, matched against
+            whole paths (``vision/.*``, see ``training.parameter_names``); None trains all.
         teacher: the average a task learns from (``training.task.TaughtTask``), instead of ``ema``;
             what is evaluated and used is the student, unless the average is asked for.
         seed: of the parameters and of the tasks' random numbers; the data has its own.
@@ -52,6 +54,7 @@ class Experiment:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     accumulate: int = 1
     ema: float | None = None
+    freeze: str | None = None
     teacher: Teacher | None = None
     seed: int = 0
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)

@@ -226,6 +226,7 @@ class _Run:
             setup.shardings,
             accumulate=experiment.accumulate,
             average=setup.average,
+            trained=setup.trained,
             seed=experiment.seed,
         )
         try:
@@ -235,6 +236,8 @@ class _Run:
             raise ConfigError(
                 f"the task cannot take the data's batches {shapes}: {error}"
             ) from error
+        if setup.trained.names is not None:
+            self._note(setups.describe_parameters(experiment, setup))
         self._note("compiling")
         self.update = traced.lower().compile()
         self.meter.restart()

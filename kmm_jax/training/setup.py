@@ -12,14 +12,14 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from kmm_jax.errors import ConfigError
-from kmm_jax.models.summary import parameters
-from kmm_jax.training import duration, optimizer, sharding, teacher
+from kmm_jax.training import duration, optimizer, parameter_names, sharding, teacher
 from kmm_jax.training.duration import Scale
 from kmm_jax.training.evaluators import CheckedEvaluator
 from kmm_jax.training.experiment import Experiment
 from kmm_jax.training.sharding import AnyMesh
 from kmm_jax.training.state import TrainState, create, graph_of
-from kmm_jax.training.task import CheckedTask, TaughtTask
+from kmm_jax.training.task import CheckedTask, Task, TaughtTask
+from kmm_jax.training.trained import Trained, trained
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class Setup:
     Attributes:
         scale: turns durations into steps; ``total_steps`` is the run's length.
         average: decay of the averaged parameters, where there are any.
+        trained: which parameters ``optimizer`` is for; the others are frozen.
         abstract: the state as shapes, with their shardings.
         shardings: those shardings alone.
     """
@@ -40,6 +41,7 @@ class Setup:
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
     average: optax.Schedule | None
+    trained: Trained
     abstract: TrainState
     shardings: TrainState
 
@@ -109,10 +111,10 @@ def prepare(
         graphdef = graph_of(task)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"task.model cannot be built: {error}") from error
+    params = _parameters(task)
     transformation = optimizer.build(experiment.optimizer, scale)
-    abstract = jax.eval_shape(
-        lambda: create(task, transformation, experiment.seed, averaged=experiment.averaged)
-    )
+    part = trained(params, freeze=experiment.freeze)
+    abstract = jax.eval_shape(lambda: _created(experiment, transformation, part))
     return Setup(
         scale=scale,
         total_steps=total,
@@ -120,7 +122,8 @@ def prepare(
         optimizer=transformation,
         learning_rate=optimizer.learning_rate(experiment.optimizer, scale),
         average=teacher.decay(experiment.ema, experiment.teacher, total),
-        **_placed(experiment, abstract, transformation, mesh),
+        trained=part,
+        **_placed(experiment, abstract, transformation, part, mesh),
     )
 
 
@@ -130,7 +133,7 @@ def over_another_mesh(experiment: Experiment, setup: Setup, mesh: AnyMesh) -> Se
     Raises:
         ConfigError: a parameter does not divide over it.
     """
-    placed = _placed(experiment, setup.abstract, setup.optimizer, mesh)
+    placed = _placed(experiment, setup.abstract, setup.optimizer, setup.trained, mesh)
     return dataclasses.replace(setup, **placed)
 
 
@@ -138,6 +141,7 @@ def _placed(
     experiment: Experiment,
     abstract: TrainState,
     transformation: optax.GradientTransformation,
+    part: Trained,
     mesh: AnyMesh,
 ) -> dict[str, Any]:
     """The fields of ``Setup`` that follow from the mesh."""
@@ -147,7 +151,7 @@ def _placed(
         mesh,
         fsdp_min_size=experiment.mesh.fsdp_min_size,
     )
-    shardings = sharding.state_shardings(abstract, specs, transformation, mesh)
+    shardings = sharding.state_shardings(abstract, specs, transformation, mesh, part)
     placed = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
         abstract,
@@ -156,10 +160,27 @@ def _placed(
     return {"mesh": mesh, "abstract": placed, "shardings": shardings}
 
 
+def _parameters(task: Task) -> Any:
+    """The shapes of a task's parameters, nested; its running statistics are among them."""
+    module = nnx.eval_shape(lambda: task.init(jax.random.key(0)))
+    return nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+
+
+def _created(
+    experiment: Experiment, transformation: optax.GradientTransformation, part: Trained
+) -> TrainState:
+    return create(
+        experiment.task,
+        transformation,
+        experiment.seed,
+        averaged=experiment.averaged,
+        trained=part,
+    )
+
+
 def describe(experiment: Experiment, setup: Setup) -> str:
     """Mesh, parameters and the state's memory on each device, for people."""
     mesh = " x ".join(f"{axis}={size}" for axis, size in setup.mesh.shape.items())
-    count = parameters(nnx.eval_shape(lambda: experiment.task.init(jax.random.key(0))))
 
     def megabytes(tree: Any) -> float:
         return (
@@ -175,15 +196,33 @@ def describe(experiment: Experiment, setup: Setup) -> str:
         "parameters": state.params,
         "optimizer": state.opt_state,
         "average": state.ema,
-        "gradients": state.params,
+        "gradients": setup.trained.part(state.params),
     }
     memory = " + ".join(f"{megabytes(t):,.1f} {name}" for name, t in parts.items() if t is not None)
     total = sum(megabytes(tree) for tree in parts.values() if tree is not None)
     return (
         f"mesh: {mesh}, {setup.mesh.size} devices\n"
         f"steps: {setup.total_steps} of {experiment.global_batch_size} examples\n"
-        f"parameters: {count:,}\n"
+        f"{describe_parameters(experiment, setup)}\n"
         f"memory a device: {total:,.1f} MB = {memory} MB, without activations\n"
+    )
+
+
+def describe_parameters(experiment: Experiment, setup: Setup) -> str:
+    """How many parameters there are and are trained, in a line; running statistics are none."""
+    module = nnx.eval_shape(lambda: experiment.task.init(jax.random.key(0)))
+    counted = parameter_names.named(nnx.to_pure_dict(nnx.as_pure(nnx.state(module, nnx.Param))))
+
+    def count(params: Any) -> int:
+        found = parameter_names.named(params)
+        return sum(math.prod(leaf.shape) for name, leaf in found.items() if name in counted)
+
+    whole, part = count(setup.abstract.params), count(setup.trained.part(setup.abstract.params))
+    if setup.trained.names is None:
+        return f"parameters: {whole:,}"
+    return (
+        f"parameters: {whole:,}, of which {part:,} are trained ({part / whole:.2%}) and "
+        f"{whole - part:,} frozen"
     )
 
 
@@ -191,12 +230,7 @@ def fresh_state(experiment: Experiment, setup: Setup) -> TrainState:
     """The state before the first step, every array born where it belongs."""
 
     def start() -> TrainState:
-        return create(
-            experiment.task,
-            setup.optimizer,
-            experiment.seed,
-            averaged=experiment.averaged,
-        )
+        return _created(experiment, setup.optimizer, setup.trained)
 
     # On a CPU most of the time is LLVM polishing code that runs once.
     cpu = jax.default_backend() == "cpu"

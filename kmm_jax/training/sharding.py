@@ -17,6 +17,7 @@ from kmm_jax.errors import ConfigError, nearest
 from kmm_jax.models.placement import BATCH_AXES
 from kmm_jax.training import device_order
 from kmm_jax.training.state import TrainState
+from kmm_jax.training.trained import EVERYTHING, Trained
 
 Rules = Sequence[tuple[str, PartitionSpec | Literal["fsdp"]]]
 
@@ -166,6 +167,7 @@ def state_shardings(
     specs: Any,
     optimizer: optax.GradientTransformation,
     mesh: AnyMesh,
+    trained: Trained = EVERYTHING,
 ) -> TrainState:
     """The sharding of every leaf of a state; ``state`` may hold shapes only.
 
@@ -185,8 +187,8 @@ def state_shardings(
             optimizer,
             moment,
             state.opt_state,
-            state.params,
-            params,
+            trained.part(state.params),
+            trained.part(params),
             transform_non_params=lambda _: replicated,
         ),
         ema=None if state.ema is None else params,

@@ -33,7 +33,9 @@ class Speed:
         self._task, self._devices, self._total = experiment.task, setup.mesh.size, setup.total_steps
         self._meter, self._time = meter, time
         self._stragglers = Stragglers(meter.step_time, tell)
-        self._peak = hardware.peak_flops(jax.devices()[0])
+        # The operations of a step in which parameters are frozen are not three forward passes'.
+        whole = setup.trained.names is None
+        self._peak = hardware.peak_flops(jax.devices()[0]) if whole else None
 
     def left(self, step: int) -> str:
         """``, about 0:03:21 left``, or nothing where it is not known."""

@@ -11,6 +11,7 @@ from flax import nnx
 
 from kmm_jax.errors import ConfigError
 from kmm_jax.training.task import Task
+from kmm_jax.training.trained import EVERYTHING, Trained
 
 
 @jax.tree_util.register_dataclass
@@ -23,9 +24,9 @@ class TrainState:
         params: nested dicts of float32 arrays, as ``nnx.merge`` takes them. Running statistics of
             batch norms are among them: no gradient reaches them, and the task gives their new
             values (``training.task.STATISTICS``).
-        opt_state: the optax state.
+        opt_state: the optax state, of the trained parameters alone (``training.trained``).
         ema: exponential moving average of ``params``, or None. A teacher's running statistics are
-            its own.
+            its own; frozen parameters are theirs.
     """
 
     step: Any
@@ -53,7 +54,12 @@ def graph_of(task: Task) -> nnx.GraphDef[Any]:
 
 
 def create(
-    task: Task, optimizer: optax.GradientTransformation, seed: int, *, averaged: bool
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    *,
+    averaged: bool,
+    trained: Trained = EVERYTHING,
 ) -> TrainState:
     """The state before the first step; ``averaged`` states carry an average of the parameters."""
     module = task.init(jax.random.fold_in(jax.random.key(seed), 0))
@@ -61,6 +67,6 @@ def create(
     return TrainState(
         step=jax.numpy.zeros((), jax.numpy.int32),
         params=params,
-        opt_state=optimizer.init(params),
+        opt_state=optimizer.init(trained.part(params)),
         ema=jax.tree.map(jax.numpy.copy, params) if averaged else None,
     )

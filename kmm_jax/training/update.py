@@ -15,9 +15,11 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kmm_jax.training.accumulation import gradients
+from kmm_jax.training.parameter_names import overlaid
 from kmm_jax.training.sharding import batch_sharding
 from kmm_jax.training.state import TrainState
 from kmm_jax.training.task import STATISTICS, Statistics, Task
+from kmm_jax.training.trained import EVERYTHING, Trained
 
 Batch = Mapping[str, jax.Array]
 
@@ -45,36 +47,47 @@ def make_update(
     *,
     accumulate: int = 1,
     average: optax.Schedule | None = None,
+    trained: Trained = EVERYTHING,
     seed: int = 0,
 ) -> Any:
     """The jitted ``(state, batch) -> (state, metrics)``; the state given is used up (donated).
 
-    The metrics are those of the task, ``loss``, ``gradient_norm`` (before clipping) and
-    ``learning_rate``.
+    The metrics are those of the task, ``loss``, ``gradient_norm`` (of what is trained, before
+    clipping) and ``learning_rate``.
 
     Args:
         average: decay of the averaged parameters after so many updates; None where there are none.
+        trained: what the optimizer was made for; the other parameters stay as they are.
     """
-    gradients_of = gradients(task, graphdef, mesh, parts=accumulate)
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         # Key 0 of the seed made the parameters.
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), state.step)
-        loss, metrics, grads = gradients_of(state.params, state.ema, batch, key)
-        moved = metrics.pop(STATISTICS, Statistics(None))
-        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = _overlaid(optax.apply_updates(state.params, changes), moved.student)
+        gradients_of = gradients(
+            task,
+            graphdef,
+            mesh,
+            parts=accumulate,
+            model=lambda part: overlaid(state.params, part),
+        )
+        part = trained.part(state.params)
+        loss, metrics, grads = gradients_of(part, state.ema, batch, key)
+        moved = Statistics(*map(trained.part, metrics.pop(STATISTICS, Statistics(None))))
+        changes, opt_state = optimizer.update(grads, state.opt_state, part)
+        part = overlaid(optax.apply_updates(part, changes), moved.student)
         averaged = None
         if average is not None:
             kept = average(state.step + 1)
-            averaged = jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, state.ema, params)
-            averaged = _overlaid(averaged, moved.teacher)
+            before = trained.part(state.ema)
+            averaged = jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, before, part)
+            averaged = overlaid(state.ema, overlaid(averaged, moved.teacher))
         metrics = {
             **metrics,
             "loss": loss,
             "gradient_norm": optax.global_norm(grads),
             "learning_rate": learning_rate(state.step),
         }
+        params = overlaid(state.params, part)
         after = TrainState(step=state.step + 1, params=params, opt_state=opt_state, ema=averaged)
         names = tuple(sorted(metrics))
         values = jnp.stack([jnp.asarray(metrics[name], jnp.float32) for name in names])
@@ -87,15 +100,6 @@ def make_update(
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicated),
     )
-
-
-def _overlaid(params: Any, new: Any) -> Any:
-    """Nested parameters with those values of ``new`` that there are in place of theirs."""
-    if new is None:
-        return params
-    if not isinstance(params, dict):
-        return new
-    return {name: _overlaid(value, new.get(name)) for name, value in params.items()}
 
 
 def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

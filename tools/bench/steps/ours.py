@@ -80,6 +80,7 @@ class Ours:
             setup.learning_rate,
             self._mesh,
             setup.shardings,
+            trained=setup.trained,
         )
         start = time.perf_counter()
         self._update = update.lower(self._state, place(self._rows, self._mesh)).compile()
