@@ -45,6 +45,12 @@ def add(commands: Any) -> None:
         help="parameters that are not trained, by their whole path ('image/.*' is the image tower)",
     )
     command.add_argument(
+        "--lr-decay",
+        type=float,
+        metavar="SHARE",
+        help="each layer's learning rate over that of the layer above it, such as 0.75",
+    )
+    command.add_argument(
         "--profile",
         metavar="FIRST:LAST",
         help="trace these steps for the profiler, into profile/ of the run (such as 100:105)",
@@ -73,6 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
     experiment = load_experiment(arguments.config, arguments.overrides)
     if arguments.freeze is not None:
         experiment = dataclasses.replace(experiment, freeze=arguments.freeze)
+    if arguments.lr_decay is not None:
+        slower = dataclasses.replace(experiment.optimizer, layer_decay=arguments.lr_decay)
+        experiment = dataclasses.replace(experiment, optimizer=slower)
     if arguments.profile is not None:
         window = _window(arguments.profile)
         experiment = dataclasses.replace(experiment, profile=window)

@@ -13,6 +13,7 @@ import optax
 from kmm_jax.errors import ConfigError
 from kmm_jax.training import duration
 from kmm_jax.training.duration import Scale
+from kmm_jax.training.layer_decay import scale_by_layer, shares
 
 Decay = Literal["cosine", "linear", "constant"]
 MomentDtype = Literal["float32", "bfloat16"]
@@ -32,6 +33,8 @@ class AdamW:
         weight_decay: times the learning rate; on parameters of two dimensions and more.
         no_weight_decay: regex of the paths left out of it besides.
         clip_norm: largest global norm of the gradient; None leaves it.
+        layer_decay: each layer's learning rate over that of the layer above it
+            (``training.layer_decay``), the weight decay's with it; None gives all the same.
         first_moment_dtype: bfloat16 halves the first moment's memory.
     """
 
@@ -45,6 +48,7 @@ class AdamW:
     weight_decay: float = 0.01
     no_weight_decay: str = _NO_WEIGHT_DECAY
     clip_norm: float | None = 1.0
+    layer_decay: float | None = None
     first_moment_dtype: MomentDtype = "float32"
 
     def __post_init__(self) -> None:
@@ -80,6 +84,7 @@ class Adafactor:
     weight_decay: float = 0.01
     no_weight_decay: str = _NO_WEIGHT_DECAY
     clip_norm: float | None = 1.0
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -125,17 +130,27 @@ def learning_rate(config: OptimizerConfig, scale: Scale) -> optax.Schedule:
     return schedule
 
 
-def build(config: OptimizerConfig, scale: Scale) -> optax.GradientTransformation:
+def build(
+    config: OptimizerConfig, scale: Scale, params: Any = None
+) -> optax.GradientTransformation:
     """The gradient transformation of a run.
 
+    Args:
+        params: all parameters of the model, or their shapes; needed with ``layer_decay``.
+
     Raises:
-        ConfigError: the warm-up is longer than the run.
+        ConfigError: the warm-up is longer than the run, or no layer is there to decay.
     """
+    # Not there where it does nothing, so that older checkpoints have the same state.
+    by_layer = (
+        [] if config.layer_decay is None else [scale_by_layer(shares(params, config.layer_decay))]
+    )
     clip = optax.identity() if config.clip_norm is None else _clip(config.clip_norm)
     return optax.chain(
         clip,
         _direction(config),
         optax.add_decayed_weights(config.weight_decay, lambda params: decayed(params, config)),
+        *by_layer,
         optax.scale_by_learning_rate(learning_rate(config, scale)),
     )
 
@@ -182,6 +197,11 @@ def _check(config: OptimizerConfig) -> None:
     if config.clip_norm is not None and not config.clip_norm > 0:
         raise ConfigError(
             f"optimizer.clip_norm must be above 0 (or none to not clip), got {config.clip_norm}"
+        )
+    if config.layer_decay is not None and not 0 < config.layer_decay <= 1:
+        raise ConfigError(
+            f"optimizer.layer_decay must be above 0 and at most 1 (or none), got "
+            f"{config.layer_decay}"
         )
     try:
         re.compile(config.no_weight_decay)

@@ -112,7 +112,7 @@ def prepare(
     except (TypeError, ValueError) as error:
         raise ConfigError(f"task.model cannot be built: {error}") from error
     params = _parameters(task)
-    transformation = optimizer.build(experiment.optimizer, scale)
+    transformation = optimizer.build(experiment.optimizer, scale, params)
     part = trained(params, freeze=experiment.freeze)
     abstract = jax.eval_shape(lambda: _created(experiment, transformation, part))
     return Setup(
