@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import math
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmm_jax.cli.arguments import add_config
 
 if TYPE_CHECKING:
+    from kmm_jax.training.beginning import Beginning
     from kmm_jax.training.processes import Processes
 
 
@@ -35,9 +36,24 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--init",
-        metavar="MODEL",
-        help="begin from the parameters of a run or an exported model; a larger image size resizes "
-        "its positions",
+        metavar="WEIGHTS",
+        help="begin with the parameters of a run, of an exported model or of another library's "
+        "safetensors; another image size resizes their positions",
+    )
+    command.add_argument(
+        "--init-fresh",
+        metavar="REGEX",
+        help="parameters that begin fresh nevertheless, by their whole path",
+    )
+    command.add_argument(
+        "--init-drop",
+        metavar="REGEX",
+        help="parameters of the weights to leave out, by their whole path",
+    )
+    command.add_argument(
+        "--swap-vocabulary",
+        action="store_true",
+        help="make the weights' token embeddings anew for this run's tokenizer",
     )
     command.add_argument(
         "--freeze",
@@ -91,28 +107,47 @@ def run(arguments: argparse.Namespace) -> int:
         count=arguments.processes,
         index=arguments.process,
     )
+    initial = _initial(arguments, experiment, processes)
     if arguments.dry_run:
-        return _dry_run(experiment, processes)
+        return _dry_run(experiment, processes, initial)
     if processes is not None:
         start(processes)
     from kmm_jax.training.loop import train
 
-    initial = None
-    if arguments.init is not None:
-        from kmm_jax.inference.initial import initial_params
-
-        initial = functools.partial(
-            initial_params,
-            arguments.init,
-            experiment.task.model,
-            tokenizer=experiment.tokenizer,
-        )
     run_dir = arguments.run_dir or Path("runs") / experiment.name
     result = train(experiment, run_dir, initial=initial)
     if result.end == "finished" and (processes is None or processes.index == 0):
         loss = result.metrics.get("loss", math.nan)
         print(f"{run_dir}: {result.step} steps, loss {loss:.4f}")
     return 130 if result.end == "SIGINT" else 0
+
+
+def _initial(
+    arguments: argparse.Namespace, experiment: Any, processes: Processes | None
+) -> Beginning | None:
+    from kmm_jax.errors import ConfigError
+
+    options = {
+        "fresh": arguments.init_fresh,
+        "dropped": arguments.init_drop,
+        "swap_vocabulary": arguments.swap_vocabulary,
+    }
+    if arguments.init is None:
+        if any(options.values()):
+            raise ConfigError(
+                "--init-fresh, --init-drop and --swap-vocabulary say what to take of the weights "
+                "that --init names; give --init WEIGHTS"
+            )
+        return None
+    from kmm_jax.inference.initial import InitialWeights
+
+    first = processes is None or processes.index == 0
+
+    def tell(text: str) -> None:
+        if first:
+            print(f"{experiment.name}: {text}", file=sys.stderr, flush=True)
+
+    return InitialWeights(arguments.init, experiment.task.model, tell=tell, **options)
 
 
 def _window(text: str) -> tuple[int, int]:
@@ -124,11 +159,15 @@ def _window(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def _dry_run(experiment: Any, processes: Processes | None) -> int:
-    """What would run. Of several processes each answers for itself and none joins the others."""
+def _dry_run(experiment: Any, processes: Processes | None, initial: Beginning | None) -> int:
+    """What would run. Of several processes each answers for itself and none joins the others.
+
+    Weights to begin with are read, so that what does not fit shows here.
+    """
     import jax
 
     from kmm_jax.training import setup, sharding
+    from kmm_jax.training.beginning import OF_WEIGHTS
     from kmm_jax.training.dump import dump
 
     print(dump(experiment), end="")
@@ -140,6 +179,9 @@ def _dry_run(experiment: Any, processes: Processes | None) -> int:
         experiment, mesh, examples_per_epoch=examples_in_epoch(experiment), vocabulary=None
     )
     print("\n" + setup.describe(experiment, prepared), end="")
+    if initial is not None:
+        own = experiment.tokenizer == OF_WEIGHTS
+        initial.params(initial.tokenizer() if own else experiment.tokenizer)
     kind = jax.local_devices()[0].device_kind
     print(f"devices: {devices} x {kind}" + (f" in each of {count} processes" if count > 1 else ""))
     if processes is not None:

@@ -31,7 +31,7 @@ def load_model(
 ) -> Model:
     """See ``kmm_jax.load``."""
     path = location(path)
-    exported = _in_use(read(path, step=step, weights=weights))
+    exported = in_use(read(path, step=step, weights=weights))
     return Model(
         exported.config,
         exported.params,
@@ -72,7 +72,7 @@ def read(
         return _read(path, Path(folder), trained=trained, step=step, weights=weights)
 
 
-def _in_use(exported: Exported) -> Exported:
+def in_use(exported: Exported) -> Exported:
     """What of a model is used: of a SLIP the CLIP, whose tower its head helped to train."""
     if not isinstance(exported.config, SLIPConfig):
         return exported

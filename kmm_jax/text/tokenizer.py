@@ -132,6 +132,16 @@ class Tokenizer:
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
     @property
+    def vocabulary(self) -> dict[str, int]:
+        """Every token with its id, special tokens included."""
+        return dict(self._backend.get_vocab(with_added_tokens=True))
+
+    @property
+    def byte_level(self) -> bool:
+        """Whether the letters of tokens stand for bytes, as in GPT-2's and OpenAI's CLIP."""
+        return '"ByteLevel"' in self._json
+
+    @property
     def json(self) -> str:
         """The content of ``tokenizer.json``."""
         return self._json
@@ -293,7 +303,8 @@ def _adopted_marks(backend: Backend, found: tuple[str | None, ...]) -> tuple[int
         raise UserError(
             f"ids 0 to 6 must be {' '.join(SPECIAL_TOKENS)}, found {' '.join(map(str, found))}, "
             "and the file does not say what else begins, ends and fills up a text; train one with "
-            "`kmm tokenizer train`, or import it with its model (tools.import_checkpoint)"
+            "`kmm tokenizer train`, import it with its model (tools.import_checkpoint), or train "
+            "with that of the weights a run begins with (tokenizer=@init)"
         )
     return int(backend.padding["pad_id"]), int(around[0]), int(around[1])
 

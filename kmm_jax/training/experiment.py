@@ -23,7 +23,8 @@ class Experiment:
         name: said in messages and kept with the run.
         task: a ``training.task.Task``; the tasks are in ``kmm_jax.tasks``.
         data: what batches are made of.
-        tokenizer: the tokenizer's folder; the run keeps a copy.
+        tokenizer: the tokenizer's folder, or ``"@init"`` for that of the weights the run begins
+            with; the run keeps a copy.
         global_batch_size: examples an update, over all devices, hosts and accumulated parts.
         duration: of the run, in steps, epochs or examples.
         accumulate: parts a batch is computed in, one after the other, to save memory. The gradient

@@ -11,7 +11,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from kmm_jax.training import checkpoint, duration, run_directory
 from kmm_jax.training import setup as setups
 from kmm_jax.training.background import open_trackers
 from kmm_jax.training.batch_loader import BatchLoader, open_loader
+from kmm_jax.training.beginning import Beginning
 from kmm_jax.training.checkpoint import Checkpoints
 from kmm_jax.training.compile_cache import use_compile_cache
 from kmm_jax.training.evaluators import evaluation_functions
@@ -69,7 +70,7 @@ def train(
     run_dir: str | os.PathLike[str],
     *,
     loader: BatchLoader | None = None,
-    initial: Callable[[], Any] | None = None,
+    initial: Beginning | None = None,
     stop_after: int | None = None,
 ) -> Result:
     """Train, or go on from the newest whole checkpoint in ``run_dir``.
@@ -79,8 +80,8 @@ def train(
     Args:
         run_dir: a local folder, or a URL such as ``gs://bucket/run``.
         loader: batches from elsewhere than ``experiment.data``.
-        initial: gives the parameters to begin from, nested dicts of arrays; called only where there
-            is no checkpoint. Fresh ones by default.
+        initial: the weights to begin with; asked only where there is no checkpoint. Fresh ones by
+            default.
         stop_after: stop and save once this step is done, as if interrupted.
 
     Raises:
@@ -91,14 +92,15 @@ def train(
     use_compile_cache()
     mesh = setups.prepare_mesh(experiment)
     where = RunPlace(run_dir)
-    tokenizer = run_directory.check(experiment, where)
+    tokenizer = run_directory.check(experiment, where, initial)
     vocabulary = None
     if loader is None:
         loader, vocabulary = open_loader(experiment, where.folder, tokenizer)
-    setup = setups.prepare(
-        experiment, mesh, examples_per_epoch=loader.examples, vocabulary=vocabulary
-    )
-    begin = initial() if initial is not None and not checkpoint.saved_steps(where.root) else None
+    running = run_directory.with_tokenizer(experiment, tokenizer)
+    setup = setups.prepare(running, mesh, examples_per_epoch=loader.examples, vocabulary=vocabulary)
+    begin = None
+    if initial is not None and not checkpoint.saved_steps(where.root):
+        begin = initial.params(tokenizer)
     run_directory.write(experiment, where, tokenizer)
     last = min(setup.total_steps, stop_after or setup.total_steps)
     state = checkpoint.restore(where.root, setup.abstract)
@@ -109,7 +111,7 @@ def train(
     with contextlib.ExitStack() as stack:
         flag = stack.enter_context(interrupts())
         stack.enter_context(where.published())
-        run = _Run(experiment, setup, mesh, where, loader, flag, step=int(state.step), stack=stack)
+        run = _Run(running, setup, mesh, where, loader, flag, step=int(state.step), stack=stack)
         step, state = run.train(state, last=last)
     end: End = "finished" if step >= setup.total_steps else "stop_after"
     if run.stopped:

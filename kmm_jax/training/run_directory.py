@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import jax
 from kmm_jax.errors import ConfigError, DataError
 from kmm_jax.files import atomic_directory, write_json
 from kmm_jax.training import dump
+from kmm_jax.training.beginning import OF_WEIGHTS, Beginning
 from kmm_jax.training.checkpoint import saved_steps
 from kmm_jax.training.experiment import Experiment
 from kmm_jax.training.run_place import RunPlace
@@ -27,10 +29,13 @@ _FREE = re.compile(
 _SHOWN = 8
 
 
-def check(experiment: Experiment, where: RunPlace) -> Path | None:
+def check(experiment: Experiment, where: RunPlace, initial: Beginning | None = None) -> Path | None:
     """Whether the experiment may train here, and where its tokenizer is; writes nothing.
 
     A run without a checkpoint has nothing to lose: any configuration may take its place.
+
+    Args:
+        initial: the weights to begin with; their tokenizer is taken where the experiment says so.
 
     Raises:
         ConfigError: the run there has another configuration or tokenizer; names the differences.
@@ -47,8 +52,11 @@ def check(experiment: Experiment, where: RunPlace) -> Path | None:
         _check_same(dump.to_json(experiment), before, root)
     if experiment.tokenizer is None:
         return None
-    source = _tokenizer_file(Path(experiment.tokenizer))
     copy = run_dir / "tokenizer" / "tokenizer.json"
+    if experiment.tokenizer == OF_WEIGHTS:
+        source = copy if started and copy.exists() else _of_weights(initial)
+    else:
+        source = _tokenizer_file(Path(experiment.tokenizer))
     if not (started and copy.exists()):
         if not source.is_file():
             raise DataError(
@@ -66,11 +74,34 @@ def check(experiment: Experiment, where: RunPlace) -> Path | None:
     return copy
 
 
+def _of_weights(initial: Beginning | None) -> Path:
+    if initial is None:
+        raise ConfigError(
+            f"tokenizer={OF_WEIGHTS} takes that of the weights the run begins with; name them by "
+            "--init, or name a tokenizer"
+        )
+    return initial.tokenizer()
+
+
+def with_tokenizer(experiment: Experiment, tokenizer: Path | None) -> Experiment:
+    """The experiment whose evaluators read by the run's tokenizer where they say ``@init``."""
+
+    def one(evaluator: Any) -> Any:
+        data = getattr(evaluator, "data", None)
+        if getattr(data, "tokenizer", None) != OF_WEIGHTS or tokenizer is None:
+            return evaluator
+        assert data is not None
+        own = dataclasses.replace(data, tokenizer=str(tokenizer))
+        return dataclasses.replace(evaluator, data=own)
+
+    return dataclasses.replace(experiment, evaluators=tuple(map(one, experiment.evaluators)))
+
+
 def _check_evaluators(experiment: Experiment, own: Path) -> None:
     """Refuse evaluators whose tokenizer is not the run's: their ids would mean other texts."""
     for number, evaluator in enumerate(experiment.evaluators):
         named = getattr(getattr(evaluator, "data", None), "tokenizer", None)
-        if not isinstance(named, str):
+        if not isinstance(named, str) or named == OF_WEIGHTS:
             continue
         other = _tokenizer_file(Path(named))
         if other.is_file() and other.read_bytes() != own.read_bytes():

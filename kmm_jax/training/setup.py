@@ -239,7 +239,14 @@ def fresh_state(experiment: Experiment, setup: Setup) -> TrainState:
 
 
 def begun_from(params: Any, state: TrainState, setup: Setup) -> TrainState:
-    """The fresh state with these parameters, placed as its own were."""
-    placed = jax.device_put(params, setup.shardings.params)
-    ema = None if state.ema is None else jax.device_put(params, setup.shardings.ema)
-    return dataclasses.replace(state, params=placed, ema=ema)
+    """The fresh state with these parameters for its own, placed as they were."""
+
+    def placed() -> Any:
+        names = parameter_names.named(params).keys()
+        return jax.device_put(params, parameter_names.kept(setup.shardings.params, names))
+
+    # Twice: the two are donated to the first step, and may not be one.
+    ema = None if state.ema is None else parameter_names.overlaid(state.ema, placed())
+    return dataclasses.replace(
+        state, params=parameter_names.overlaid(state.params, placed()), ema=ema
+    )
