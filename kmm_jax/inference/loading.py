@@ -21,6 +21,7 @@ from kmm_jax.models.slip.config import SLIPConfig
 from kmm_jax.text.tokenizer import Tokenizer
 from kmm_jax.training import dump, run_directory, store
 from kmm_jax.training.checkpoint import Weights, restore_params
+from kmm_jax.training.lora import LoRA, merged_for_use, with_factors
 from kmm_jax.training.run_place import location
 
 _EXPORTED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -89,25 +90,26 @@ def _read(
             if value is not None:
                 raise DataError(f"{path} is an exported model, which has no {name} to choose from")
         return native.load(folder)
-    config, styled, taught = _trained(folder)
+    config, styled, taught, lora = _trained(folder)
     if weights is None and taught:
         weights = "params"
     if weights == "ema" and taught and isinstance(config, OneRConfig):
         # A teacher runs no predictor, and its statistics there are none.
         head = dataclasses.replace(config.head, scored="projector")
         config = dataclasses.replace(config, head=head)
-    params, found = restore_params(path, _abstract(config), step=step, weights=weights)
+    params, found = restore_params(path, _abstract(config, lora), step=step, weights=weights)
+    params = jax.device_get(params)
     return Exported(
         config=config,
-        params=jax.device_get(params),
+        params=params if lora is None else merged_for_use(params, lora),
         tokenizer=Tokenizer.load(folder / "tokenizer"),
         styled=styled,
         step=found,
     )
 
 
-def _trained(run_dir: Path) -> tuple[registry.ModelConfig, bool, bool]:
-    """A run's model configuration, and whether it had style tokens, and a teacher.
+def _trained(run_dir: Path) -> tuple[registry.ModelConfig, bool, bool, LoRA | None]:
+    """A run's model configuration, whether it had style tokens and a teacher, and its LoRA.
 
     The rest of the experiment is not rebuilt: its evaluators and task may be classes of the config
     file, and its optimizer may have fields of another version, which using the model needs not.
@@ -116,7 +118,7 @@ def _trained(run_dir: Path) -> tuple[registry.ModelConfig, bool, bool]:
     try:
         experiment = run_directory.read_config(run_dir)["experiment"]
         model, styled = experiment["task"]["model"], bool(experiment["data"]["styled"])
-        taught = experiment.get("teacher") is not None
+        taught, adapted = experiment.get("teacher") is not None, experiment.get("lora")
     except (KeyError, TypeError) as error:
         raise DataError(
             f"{file} does not say experiment.task.model and experiment.data.styled ({error}); only "
@@ -126,15 +128,21 @@ def _trained(run_dir: Path) -> tuple[registry.ModelConfig, bool, bool]:
         config = dump.from_json(model)
     except ConfigError as error:
         raise ConfigError(f"{file}: experiment.task.model: {error}") from error
+    try:
+        lora = dump.from_json(adapted)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: experiment.lora: {error}") from error
     if not isinstance(config, registry.ModelConfig):
         known = ", ".join(kind.__name__ for kind in registry.ModelConfig.__args__)
         raise ConfigError(f"{file}: experiment.task.model is no model configuration ({known})")
-    return config, styled, taught
+    return config, styled, taught, lora
 
 
-def _abstract(config: registry.ModelConfig) -> dict[str, object]:
-    """Shapes of a model's parameters, on this process's first device."""
+def _abstract(config: registry.ModelConfig, lora: LoRA | None) -> dict[str, object]:
+    """Shapes of a run's parameters, on this process's first device."""
     module = nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
     place = SingleDeviceSharding(jax.local_devices()[0])
     shapes = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+    if lora is not None:
+        shapes = jax.eval_shape(lambda x: with_factors(x, lora, jax.random.key(0)), shapes)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)

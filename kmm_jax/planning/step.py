@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax.experimental.compilation_cache import compilation_cache
 from jax.extend import core
 from jax.sharding import AbstractMesh, AxisType, Mesh
@@ -232,7 +231,7 @@ def _jaxpr(
     """Of so many examples' outputs, summed, or by ``jax.grad`` of their backward pass as well."""
 
     def total(part: Any, params: Any, teacher: Any, batch: Any) -> jax.Array:
-        module = nnx.merge(setup.graphdef, overlaid(params, part))
+        module = setup.module(overlaid(params, part))
         key = jax.random.key(0)
         bound = _taught(experiment, setup, teacher)
         if isinstance(bound, SplitTask):
@@ -251,7 +250,7 @@ def _loss_gradient(experiment: Experiment, setup: Setup) -> core.Jaxpr:
     params = _shapes(setup)
     vectors, sums = jax.eval_shape(
         lambda params, batch: _taught(experiment, setup, params).per_example(
-            nnx.merge(setup.graphdef, params), batch, jax.random.key(0)
+            setup.module(params), batch, jax.random.key(0)
         ),
         params,
         _structs(experiment, experiment.global_batch_size),
@@ -259,13 +258,13 @@ def _loss_gradient(experiment: Experiment, setup: Setup) -> core.Jaxpr:
 
     def loss(vectors: Any, params: Any, teacher: Any, sums: Any) -> jax.Array:
         bound = _taught(experiment, setup, teacher)
-        return bound.over_batch(nnx.merge(setup.graphdef, params), vectors, sums, setup.mesh)[0]
+        return bound.over_batch(setup.module(params), vectors, sums, setup.mesh)[0]
 
     return jax.make_jaxpr(jax.grad(loss))(vectors, params, params, sums).jaxpr
 
 
 def _taught(experiment: Experiment, setup: Setup, teacher: Any) -> Any:
-    return with_teacher(experiment.task, lambda: nnx.merge(setup.graphdef, teacher))
+    return with_teacher(experiment.task, lambda: setup.module(teacher))
 
 
 def _shapes(setup: Setup) -> Any:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from kmm_jax.models import placement
 from kmm_jax.training.sharding import batch_sharding
 from kmm_jax.training.task import Task
+from kmm_jax.training.trained import EVERYTHING, Trained
 
 Functions = Mapping[str, Callable[[Any, Mapping[str, Any]], Any]]
 
@@ -45,7 +46,11 @@ class CheckedEvaluator(Protocol):
 
 
 def evaluation_functions(
-    task: Task, graphdef: nnx.GraphDef[Any], mesh: Mesh, poll: Callable[[], None]
+    task: Task,
+    graphdef: nnx.GraphDef[Any],
+    mesh: Mesh,
+    poll: Callable[[], None],
+    trained: Trained = EVERYTHING,
 ) -> dict[str, Callable[[Any, Mapping[str, Any]], Any]]:
     """The task's functions as evaluators call them: ``(params, batch) -> arrays``.
 
@@ -66,7 +71,9 @@ def evaluation_functions(
     def callable_(function: Callable[..., Any]) -> Callable[[Any, Mapping[str, Any]], Any]:
         def pure(params: Any, batch: Any) -> Any:
             with placement.over(mesh, task.sharding_rules):
-                return function(nnx.merge(graphdef, placement.gathered(params)), batch)
+                return function(
+                    nnx.merge(graphdef, placement.gathered(trained.model(params))), batch
+                )
 
         jitted = jax.jit(pure, out_shardings=replicated)
 

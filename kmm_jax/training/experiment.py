@@ -9,6 +9,7 @@ from kmm_jax.data.config import DataConfig
 from kmm_jax.errors import ConfigError
 from kmm_jax.training import duration
 from kmm_jax.training.checkpoint_config import CheckpointConfig
+from kmm_jax.training.lora import LoRA
 from kmm_jax.training.optimizer import Adafactor, AdamW
 from kmm_jax.training.sharding import MeshConfig
 from kmm_jax.training.teacher import Teacher
@@ -33,6 +34,7 @@ class Experiment:
         ema: decay of the averaged parameters (0.9999, say), which are then those evaluated.
         freeze: regex of the parameters that stay as the run begins with them, matched against
             whole paths (``vision/.*``, see ``training.parameter_names``); None trains all.
+        lora: train factors of low rank of some matrices and freeze the rest, instead of ``freeze``.
         teacher: the average a task learns from (``training.task.TaughtTask``), instead of ``ema``;
             what is evaluated and used is the student, unless the average is asked for.
         seed: of the parameters and of the tasks' random numbers; the data has its own.
@@ -56,6 +58,7 @@ class Experiment:
     accumulate: int = 1
     ema: float | None = None
     freeze: str | None = None
+    lora: LoRA | None = None
     teacher: Teacher | None = None
     seed: int = 0
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
@@ -79,6 +82,10 @@ class Experiment:
         if self.ema is not None and self.teacher is not None:
             raise ConfigError(
                 f"ema {self.ema} beside a teacher, which is an average already; set ema=none"
+            )
+        if self.freeze is not None and self.lora is not None:
+            raise ConfigError(
+                "lora freezes all but its factors and what lora.also names; set freeze=none"
             )
         if duration.parse(self.duration).unit == "percent":
             raise ConfigError(

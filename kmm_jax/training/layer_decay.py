@@ -16,6 +16,7 @@ import optax
 
 from kmm_jax.errors import ConfigError
 from kmm_jax.models.depth import heights
+from kmm_jax.training.lora import matrix_of
 from kmm_jax.training.parameter_names import named
 
 
@@ -23,13 +24,15 @@ def shares(params: Any, decay: float) -> dict[str, np.ndarray]:
     """The share of the learning rate by parameter: () float32, or (L, 1, ...) along a stack.
 
     Args:
-        params: all parameters of the model (or shapes), frozen ones included.
+        params: all parameters of a run (or shapes), frozen ones and LoRA's factors included; the
+            factors of a matrix have its share.
 
     Raises:
         ConfigError: there are no layers.
     """
     leaves = named(params)
-    steps = heights({path: tuple(leaf.shape) for path, leaf in leaves.items()})
+    own = {path: tuple(leaf.shape) for path, leaf in leaves.items() if matrix_of(path) == path}
+    steps = heights(own)
     if not any(step != (0,) for step in steps.values()):
         raise ConfigError(
             f"optimizer.layer_decay is {decay}, but the model has no stacks of layers; set it to "
@@ -38,7 +41,7 @@ def shares(params: Any, decay: float) -> dict[str, np.ndarray]:
     found = {}
     for path, leaf in leaves.items():
         # Stacked layers carry a leading dimension, and what is scaled is each slice of it.
-        share = np.asarray(decay ** np.asarray(steps[path], np.float64), np.float32)
+        share = np.asarray(decay ** np.asarray(steps[matrix_of(path)], np.float64), np.float32)
         stacked = "layers" in path.split("/")
         found[path] = share.reshape((-1,) + (1,) * (leaf.ndim - 1)) if stacked else share[0]
     return found

@@ -99,8 +99,14 @@ def train(
     running = run_directory.with_tokenizer(experiment, tokenizer)
     setup = setups.prepare(running, mesh, examples_per_epoch=loader.examples, vocabulary=vocabulary)
     begin = None
-    if initial is not None and not checkpoint.saved_steps(where.root):
-        begin = initial.params(tokenizer)
+    if not checkpoint.saved_steps(where.root):
+        if initial is not None:
+            begin = initial.params(tokenizer)
+        elif experiment.lora is not None:
+            raise ConfigError(
+                "lora changes given weights, and a fresh model has none worth keeping; name them "
+                "by --init WEIGHTS, or set lora=none"
+            )
     run_directory.write(experiment, where, tokenizer)
     last = min(setup.total_steps, stop_after or setup.total_steps)
     state = checkpoint.restore(where.root, setup.abstract)
@@ -158,7 +164,7 @@ class _Run:
             Checkpoints(where.root, experiment.checkpoint, before=where.publish)
         )
         self.functions = evaluation_functions(
-            experiment.task, setup.graphdef, mesh, flag.leave_evaluation
+            experiment.task, setup.graphdef, mesh, flag.leave_evaluation, setup.trained
         )
         self.log_every = self._steps(experiment.log_every)
         self.save_every = self._steps(experiment.checkpoint.every)

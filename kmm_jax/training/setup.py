@@ -16,6 +16,7 @@ from kmm_jax.training import duration, optimizer, parameter_names, sharding, tea
 from kmm_jax.training.duration import Scale
 from kmm_jax.training.evaluators import CheckedEvaluator
 from kmm_jax.training.experiment import Experiment
+from kmm_jax.training.lora import LORA, factor_specs, matrix_of
 from kmm_jax.training.sharding import AnyMesh
 from kmm_jax.training.state import TrainState, create, graph_of
 from kmm_jax.training.task import CheckedTask, Task, TaughtTask
@@ -44,6 +45,10 @@ class Setup:
     trained: Trained
     abstract: TrainState
     shardings: TrainState
+
+    def module(self, params: Any) -> Any:
+        """The model of a run's parameters."""
+        return nnx.merge(self.graphdef, self.trained.model(params))
 
 
 def prepare_mesh(experiment: Experiment) -> Mesh:
@@ -111,9 +116,9 @@ def prepare(
         graphdef = graph_of(task)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"task.model cannot be built: {error}") from error
-    params = _parameters(task)
+    part = trained(_parameters(task), freeze=experiment.freeze, lora=experiment.lora)
+    params = jax.eval_shape(lambda: _created(experiment, optax.set_to_zero(), part)).params
     transformation = optimizer.build(experiment.optimizer, scale, params)
-    part = trained(params, freeze=experiment.freeze)
     abstract = jax.eval_shape(lambda: _created(experiment, transformation, part))
     return Setup(
         scale=scale,
@@ -145,12 +150,15 @@ def _placed(
     mesh: AnyMesh,
 ) -> dict[str, Any]:
     """The fields of ``Setup`` that follow from the mesh."""
+    factors = abstract.params.get(LORA)
     specs = sharding.param_specs(
-        abstract.params,
+        {name: leaf for name, leaf in abstract.params.items() if name != LORA},
         experiment.task.sharding_rules,
         mesh,
         fsdp_min_size=experiment.mesh.fsdp_min_size,
     )
+    if factors is not None:
+        specs[LORA] = factor_specs(specs, factors)
     shardings = sharding.state_shardings(abstract, specs, transformation, mesh, part)
     placed = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
@@ -215,7 +223,9 @@ def describe_parameters(experiment: Experiment, setup: Setup) -> str:
 
     def count(params: Any) -> int:
         found = parameter_names.named(params)
-        return sum(math.prod(leaf.shape) for name, leaf in found.items() if name in counted)
+        return sum(
+            math.prod(leaf.shape) for name, leaf in found.items() if matrix_of(name) in counted
+        )
 
     whole, part = count(setup.abstract.params), count(setup.trained.part(setup.abstract.params))
     if setup.trained.names is None:

@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 
 from kmm_jax.errors import ConfigError
+from kmm_jax.training.lora import with_factors
 from kmm_jax.training.task import Task
 from kmm_jax.training.trained import EVERYTHING, Trained
 
@@ -21,7 +22,8 @@ class TrainState:
 
     Attributes:
         step: () int32, the number of updates made.
-        params: nested dicts of float32 arrays, as ``nnx.merge`` takes them. Running statistics of
+        params: nested dicts of float32 arrays, as ``nnx.merge`` takes them, and with LoRA the
+            factors besides (``training.lora``). Running statistics of
             batch norms are among them: no gradient reaches them, and the task gives their new
             values (``training.task.STATISTICS``).
         opt_state: the optax state, of the trained parameters alone (``training.trained``).
@@ -64,6 +66,8 @@ def create(
     """The state before the first step; ``averaged`` states carry an average of the parameters."""
     module = task.init(jax.random.fold_in(jax.random.key(seed), 0))
     params = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+    if trained.lora is not None:
+        params = with_factors(params, trained.lora, jax.random.fold_in(jax.random.key(seed), 2))
     return TrainState(
         step=jax.numpy.zeros((), jax.numpy.int32),
         params=params,

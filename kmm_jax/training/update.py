@@ -61,17 +61,17 @@ def make_update(
     """
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        # Key 0 of the seed made the parameters.
+        # Key 0 of the seed made the parameters, and 2 LoRA's factors.
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), state.step)
         gradients_of = gradients(
             task,
             graphdef,
             mesh,
             parts=accumulate,
-            model=lambda part: overlaid(state.params, part),
+            model=lambda part: trained.model(overlaid(state.params, part)),
         )
         part = trained.part(state.params)
-        loss, metrics, grads = gradients_of(part, state.ema, batch, key)
+        loss, metrics, grads = gradients_of(part, trained.model(state.ema), batch, key)
         moved = Statistics(*map(trained.part, metrics.pop(STATISTICS, Statistics(None))))
         changes, opt_state = optimizer.update(grads, state.opt_state, part)
         part = overlaid(optax.apply_updates(part, changes), moved.student)

@@ -16,6 +16,7 @@ from kmm_jax.planning.roofline import bandwidth
 from kmm_jax.training import setup as setups
 from kmm_jax.training import sharding
 from kmm_jax.training.chips import CHIPS, chip_named
+from kmm_jax.training.lora import LoRA
 from kmm_jax.training.sharding import MeshConfig
 from tests.planning.conftest import LENGTH, tiny_experiment
 
@@ -99,6 +100,17 @@ def test_accumulation_holds_a_part_and_runs_the_forward_pass_twice():
     whole, parts = over(), over(accumulate=4)
     assert parts.memory.activations < 0.6 * whole.memory.activations
     assert 1.2 * whole.executed_flops < parts.executed_flops < 1.5 * whole.executed_flops
+
+
+@pytest.mark.parametrize("kind", ["frozen", "lora"])
+def test_what_is_frozen_needs_no_moments_no_gradients_and_less_work(kind):
+    given = {"freeze": "image/.*"} if kind == "frozen" else {"lora": LoRA(rank=2)}
+    whole, part = over(family="clip"), over(family="clip", **given)
+    for name in ("optimizer", "gradients"):
+        assert getattr(part.memory, name) < 0.7 * getattr(whole.memory, name), name
+    if kind == "frozen":
+        assert part.executed_flops < 0.9 * whole.executed_flops
+        assert part.activations_per_example < 0.9 * whole.activations_per_example
 
 
 def test_the_least_splitting_that_fits_grows_as_memory_shrinks(split):

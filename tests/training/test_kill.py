@@ -17,9 +17,10 @@ from tests.training.test_loop import records
 STEPS = 40
 
 
-def _start(run_dir, repository, seconds="0.02"):
+def _start(run_dir, repository, kind="whole", seconds="0.02"):
+    command = [sys.executable, "-m", "tests.training.train_process", str(run_dir), str(STEPS)]
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.training.train_process", str(run_dir), str(STEPS), seconds],
+        [*command, seconds, kind],
         cwd=repository,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -35,26 +36,28 @@ def _wait_for(process, condition, seconds=60.0):
         time.sleep(0.002)
 
 
-def test_a_killed_run_continues_to_the_same_bytes(tmp_path, repository):
+@pytest.mark.parametrize("kind", ["whole", "lora"])
+def test_a_killed_run_continues_to_the_same_bytes(tmp_path, repository, kind):
     """Once at a random moment, once in the middle of a save, then to the end in this process."""
     run_dir = tmp_path / "run"
     metrics, checkpoints = run_dir / "metrics.jsonl", run_dir / "checkpoints"
 
-    process = _start(run_dir, repository)
+    process = _start(run_dir, repository, kind)
     _wait_for(process, lambda: metrics.exists() and metrics.read_bytes().count(b"\n") > 8)
     time.sleep(random.random() * 0.2)
     process.kill()
     process.wait()
 
-    process = _start(run_dir, repository)
+    process = _start(run_dir, repository, kind)
     lines = metrics.read_bytes().count(b"\n")
     _wait_for(process, lambda: metrics.read_bytes().count(b"\n") > lines + 8)
     _wait_for(process, lambda: any("tmp" in name for name in os.listdir(checkpoints)))
     process.kill()
     process.wait()
 
-    train(toy.killed_experiment(STEPS), run_dir, loader=toy.ToyLoader())
-    train(toy.killed_experiment(STEPS), tmp_path / "whole", loader=toy.ToyLoader())
+    for folder in (run_dir, tmp_path / "whole"):
+        experiment = toy.killed_experiment(STEPS, kind)
+        train(experiment, folder, loader=toy.ToyLoader(), initial=toy.Given())
     assert records(run_dir) == records(tmp_path / "whole")
     assert not any("tmp" in name for name in os.listdir(checkpoints))
 

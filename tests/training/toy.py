@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec
 from kmm_jax.data.config import DataConfig, SourceConfig
 from kmm_jax.training.checkpoint_config import CheckpointConfig
 from kmm_jax.training.experiment import Experiment
+from kmm_jax.training.lora import LoRA
 from kmm_jax.training.optimizer import AdamW
 from kmm_jax.training.sharding import MeshConfig
 
@@ -125,9 +126,25 @@ def experiment(**changes: Any) -> Experiment:
     return Experiment(**fields | changes)
 
 
-def killed_experiment(steps: int) -> Experiment:
+@dataclasses.dataclass
+class Given:
+    """Weights that a run begins with."""
+
+    seed: int = 3
+
+    def tokenizer(self) -> Any:
+        raise AssertionError("the toy reads no text")
+
+    def params(self, tokenizer: Any) -> Any:
+        module = ToyTask().init(jax.random.key(self.seed))
+        return jax.device_get(nnx.to_pure_dict(nnx.as_pure(nnx.state(module))))
+
+
+def killed_experiment(steps: int, kind: str = "whole") -> Experiment:
     """Everything that a resumed run must carry on: noise, an average, evaluations, many saves."""
+    lora = LoRA(rank=3, targets="up/kernel", also="down/.*")
     return experiment(
+        lora=lora if kind == "lora" else None,
         duration=f"{steps} steps",
         task=ToyTask(noise=0.1),
         ema=0.9,

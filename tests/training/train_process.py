@@ -1,4 +1,4 @@
-"""Train the toy in a process of its own, to be killed: RUN_DIR STEPS SECONDS_A_BATCH."""
+"""Train the toy in a process of its own, to be killed: RUN_DIR STEPS SECONDS_A_BATCH KIND."""
 
 import sys
 
@@ -6,8 +6,11 @@ from kmm_jax.training.loop import train
 from tests.training import toy
 
 if __name__ == "__main__":
-    run_dir, steps, seconds = sys.argv[1:]
+    run_dir, steps, seconds, kind = sys.argv[1:]
     result = train(
-        toy.killed_experiment(int(steps)), run_dir, loader=toy.ToyLoader(seconds=float(seconds))
+        toy.killed_experiment(int(steps), kind),
+        run_dir,
+        loader=toy.ToyLoader(seconds=float(seconds)),
+        initial=toy.Given(),
     )
     print(result.end, result.step)
