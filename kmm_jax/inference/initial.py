@@ -14,12 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from kmm_jax.errors import ConfigError, UserError
-from kmm_jax.files import read_json
+from kmm_jax.errors import ConfigError
 from kmm_jax.inference.agreement import disagreements
-from kmm_jax.inference.loading import in_use, read
+from kmm_jax.inference.loading import imported, in_use, of_another_library, read
 from kmm_jax.inference.vocabulary import swap
-from kmm_jax.interop.conversion import import_weights
 from kmm_jax.interop.native import Exported, flatten, parameter_shapes, unflatten
 from kmm_jax.models.clip.config import CLIPConfig
 from kmm_jax.models.coca.config import CoCaConfig
@@ -77,15 +75,9 @@ class InitialWeights:
             DataError: nothing usable, or damaged.
             UserError: weights of an unknown family, or without what belongs to them.
         """
-        if not isinstance(self.path, Path) or not _foreign(self.path):
+        if not of_another_library(self.path):
             return read(self.path)
-        try:
-            exported, family = import_weights(self.path)
-        except UserError as error:
-            raise type(error)(
-                f"{error}. What the files do not say can be said once, where they are imported: "
-                f"python -m tools.import_checkpoint {self.path} --output FOLDER"
-            ) from error
+        exported, family = imported(self.path)
         self._tell(f"{self.path}: {family.title}")
         return exported
 
@@ -181,7 +173,7 @@ class InitialWeights:
         self, before: Tokenizer, now: Tokenizer, folder: str | os.PathLike[str]
     ) -> ConfigError:
         own: str | Path = f"{self.path}/tokenizer"
-        if isinstance(self.path, Path) and _foreign(self.path):
+        if of_another_library(self.path):
             own = OF_WEIGHTS
         elif isinstance(self.path, Path) and (self.path / FILE_NAME).is_file():
             own = self.path
@@ -230,17 +222,6 @@ def initial_params(
 ) -> dict[str, Any]:
     """The parameters at ``path`` for a model of ``config``: ``InitialWeights.params``."""
     return InitialWeights(path, config, **options).params(tokenizer)
-
-
-def _foreign(path: Path) -> bool:
-    """Whether another library's weights are there."""
-    if path.is_file():
-        return True
-    about = read_json(path / "config.json")
-    ours = isinstance(about, dict) and str(about.get("format", "")).startswith("kmm_jax")
-    if ours or not path.is_dir() or (path / "checkpoints").is_dir():
-        return False
-    return any(file.suffix in (".safetensors", ".bin", ".pt") for file in path.iterdir())
 
 
 def _as_family(config: ModelConfig, exported: Exported) -> Exported:

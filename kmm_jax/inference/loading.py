@@ -1,4 +1,4 @@
-"""From a path to a model in use: a run directory or an exported folder."""
+"""From a path to a model in use: a run directory, an exported folder, or other weights."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import dataclasses
 import os
 import tempfile
 from pathlib import Path
+from typing import TypeGuard
 
 import jax
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
-from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.errors import ConfigError, DataError, UserError
+from kmm_jax.files import read_json
 from kmm_jax.inference.model import Model
 from kmm_jax.interop import native
+from kmm_jax.interop.conversion import import_weights
+from kmm_jax.interop.families.base import Family
 from kmm_jax.interop.native import Exported
 from kmm_jax.models import registry
 from kmm_jax.models.oner.config import OneRConfig
@@ -24,6 +28,7 @@ from kmm_jax.training.checkpoint import Weights, restore_params
 from kmm_jax.training.lora import LoRA, merged_for_use, with_factors
 from kmm_jax.training.run_place import location
 
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _EXPORTED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -49,6 +54,8 @@ def read(
 ) -> Exported:
     """Configuration, parameters (NumPy) and tokenizer of a run directory or an exported folder.
 
+    Another library's folder or file of safetensors is taken as well, if ``interop`` knows it.
+
     Args:
         step: of a run, the checkpoint to take; the newest whole one by default.
         weights: of a run, ``"params"`` or ``"ema"``, their average. By default the average where
@@ -60,6 +67,9 @@ def read(
         ConnectionError: the URL stays out of reach.
     """
     path = location(path)
+    if of_another_library(path):
+        _refuse_choice(path, step=step, weights=weights)
+        return imported(path)[0]
     if isinstance(path, Path):
         trained = (path / "checkpoints").is_dir() and not (path / "model.safetensors").exists()
         return _read(path, path, trained=trained, step=step, weights=weights)
@@ -71,6 +81,37 @@ def read(
         wanted = ("config.json",) if trained else _EXPORTED
         store.fetch(path, Path(folder), wanted.__contains__)
         return _read(path, Path(folder), trained=trained, step=step, weights=weights)
+
+
+def of_another_library(path: Path | str) -> TypeGuard[Path]:
+    """Whether another library's weights are at a path of this machine: a file, or a folder of some.
+
+    Pickles count, so that they are refused as such, with what to do.
+    """
+    if not isinstance(path, Path):
+        return False
+    if path.is_file():
+        return True
+    about = read_json(path / "config.json")
+    ours = isinstance(about, dict) and str(about.get("format", "")).startswith("kmm_jax")
+    if ours or not path.is_dir() or (path / "checkpoints").is_dir():
+        return False
+    return any(file.suffix in _WEIGHTS for file in path.iterdir())
+
+
+def imported(path: Path) -> tuple[Exported, Family]:
+    """Another library's weights as a model of this one, and whose they are.
+
+    Raises:
+        UserError, DataError: as ``interop.conversion.import_weights`` raises them.
+    """
+    try:
+        return import_weights(path)
+    except UserError as error:
+        raise type(error)(
+            f"{error}. What the files do not say can be said once, where they are imported: "
+            f"python -m tools.import_checkpoint {path} --output FOLDER"
+        ) from error
 
 
 def in_use(exported: Exported) -> Exported:
@@ -86,9 +127,7 @@ def _read(
 ) -> Exported:
     """What is at ``path``; its files but for checkpoints are in ``folder``."""
     if not trained:
-        for name, value in (("steps", step), ("weights", weights)):
-            if value is not None:
-                raise DataError(f"{path} is an exported model, which has no {name} to choose from")
+        _refuse_choice(path, step=step, weights=weights)
         return native.load(folder)
     config, styled, taught, lora = _trained(folder)
     if weights is None and taught:
@@ -106,6 +145,12 @@ def _read(
         styled=styled,
         step=found,
     )
+
+
+def _refuse_choice(path: Path | str, *, step: int | None, weights: Weights | None) -> None:
+    for name, value in (("steps", step), ("weights", weights)):
+        if value is not None:
+            raise DataError(f"{path} is an exported model, which has no {name} to choose from")
 
 
 def _trained(run_dir: Path) -> tuple[registry.ModelConfig, bool, bool, LoRA | None]:

@@ -8,7 +8,7 @@ import pytest
 
 import kmm_jax
 from kmm_jax.cli import main
-from kmm_jax.errors import ConfigError, UserError
+from kmm_jax.errors import ConfigError, DataError, UserError
 from kmm_jax.inference.initial import InitialWeights, initial_params
 from kmm_jax.inference.loading import read
 from kmm_jax.inference.vocabulary import swap
@@ -85,6 +85,18 @@ def test_weights_of_another_library_are_taken_as_they_are(hugging_face):
     assert any("CLIPModel" in text for text in told)
     file = hugging_face / "model.safetensors"
     assert native.flatten(initial_params(file, imported.config, tokenizer=None)).keys()
+
+
+def test_they_load_like_a_model_of_this_one(hugging_face, tmp_path):
+    imported, _ = import_weights(hugging_face)
+    model = kmm_jax.load(hugging_face)
+    assert model.hash == imported.hash
+    assert model.embed_text(["빨간 셔츠"]).shape == (1, imported.config.embedding)
+    with pytest.raises(DataError, match="has no steps to choose from"):
+        kmm_jax.load(hugging_face, step=3)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"PK")
+    with pytest.raises(UserError, match="convert_pickle"):
+        kmm_jax.load(tmp_path)
 
 
 def test_every_setting_that_must_agree_is_named_in_one_error(hugging_face):
