@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import sys
 import time
@@ -86,7 +85,7 @@ def trained(experiment: Experiment, work: Path, *, initial: Path | None = None) 
     Raises:
         UserError: it was interrupted.
     """
-    from kmm_jax.inference.initial import initial_params
+    from kmm_jax.inference.initial import InitialWeights
     from kmm_jax.training.dump import dump
     from kmm_jax.training.loop import train
 
@@ -95,11 +94,7 @@ def trained(experiment: Experiment, work: Path, *, initial: Path | None = None) 
     if read_json(run / "done.json"):
         return run
     print(f"{experiment.name}: {experiment.duration}", file=sys.stderr, flush=True)
-    begin = None
-    if initial is not None:
-        begin = functools.partial(
-            initial_params, initial, experiment.task.model, tokenizer=experiment.tokenizer
-        )
+    begin = None if initial is None else InitialWeights(initial, experiment.task.model)
     start = time.perf_counter()
     result = train(experiment, run, initial=begin)
     if result.end != "finished":
