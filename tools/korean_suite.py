@@ -35,7 +35,7 @@ def trained(run: Path) -> str:
     return f"{experiment['name']}, {experiment['duration']}, seed {experiment['seed']}"
 
 
-def cost(model: Any, places: Any, *, rounds: int = _ROUNDS) -> dict[str, Any] | None:
+def cost(model: Any, places: Any, *, rounds: int) -> dict[str, Any] | None:
     """Seconds of evaluating a benchmark's images, and of embedding them alone, in turns.
 
     Both read and decode the images; class names are embedded before, once for all benchmarks.
@@ -121,7 +121,7 @@ def _run(arguments: argparse.Namespace) -> int:
         model = inference.load(path)
         origins[title] = trained(Path(path))
         if timed is None:
-            timed = cost(model, places)
+            timed = cost(model, places, rounds=_ROUNDS)
         found = suites.run(
             title,
             model,

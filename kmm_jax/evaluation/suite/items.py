@@ -39,8 +39,12 @@ def image_item(
     labels: Mapping[str, str] = NOTHING,
     texts: Mapping[str, tuple[str, ...]] = NOTHING,
 ) -> Item:
-    """The item of the image ``name`` among ``images``, which is read when it is asked for."""
-    return Item(key=name, read=functools.partial(images.read, name), labels=labels, texts=texts)
+    """The item of the image ``name`` among ``images``, which is read when it is asked for.
+
+    Its key begins with the folder's name: ``train`` and ``test`` number their images alike.
+    """
+    key = f"{images.path.name}/{name}"
+    return Item(key=key, read=functools.partial(images.read, name), labels=labels, texts=texts)
 
 
 class ItemSource:

@@ -309,7 +309,11 @@ class Measurer:
     def _learn(
         self, found: Figures, trained: EvaluationSet, rows: EvaluationSet, wanted: Learned
     ) -> None:
-        those = labelled.labelled_rows(trained, rows, wanted.label)
+        try:
+            those = labelled.labelled_rows(trained, rows, wanted.label)
+        except DataError as error:  # no row to learn from
+            found.skipped |= dict.fromkeys(("linear_probe", "knn"), str(error))
+            return
         methods: tuple[tuple[Task, Callable[..., labelled.Classified]], ...] = (
             ("linear_probe", linear_probe),
             ("knn", knn),

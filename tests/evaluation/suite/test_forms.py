@@ -32,10 +32,10 @@ def test_a_folder_is_a_class(tmp_path, places):
     assert form.find(Places()) is None
     items = opened(form, places)
     assert {key: item.labels[CLASS] for key, item in items.items()} == {
-        "n01/b.png": "n01",
-        "n02/a.JPEG": "n02",
+        "val/n01/b.png": "n01",
+        "val/n02/a.JPEG": "n02",
     }
-    assert items["n02/a.JPEG"].read() == jpeg(RED)
+    assert items["val/n02/a.JPEG"].read() == jpeg(RED)
     assert form.find(places).where == "set/val"
 
 
@@ -94,8 +94,8 @@ def test_xtd10_pairs_lines_with_images_wherever_they_lie(tmp_path):
     (tmp_path / "test_1kcaptions_ko.txt").write_text("첫째\n둘째\n", "utf-8")
     items = published.xtd10(tmp_path)
     assert [(item.key, item.texts) for item in items] == [
-        ("train2014/a.jpg", {"ko": ("첫째",)}),
-        ("val2014/b.jpg", {"ko": ("둘째",)}),
+        ("images/train2014/a.jpg", {"ko": ("첫째",)}),
+        ("images/val2014/b.jpg", {"ko": ("둘째",)}),
     ]
     (tmp_path / "test_1kcaptions_en.txt").write_text("one\n")
     with pytest.raises(DataError, match="1 lines for 2 images"):
