@@ -1,6 +1,6 @@
 """Captions and queries by finetuning (slide 3.2), and what it does to retrieval, at hand's size.
 
-    python -m tools.caption_tuning                               # about 20 minutes on one core
+    python -m tools.caption_tuning                               # about 10 minutes on one core
     python -m tools.caption_tuning --base-steps 60 --steps 20 --train 600 --test 120   # a try
 
 A CoCa is trained on the built-in shop's texts of both languages, then finetuned on captions and on
@@ -231,8 +231,8 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--base-steps", type=int, default=600)
-    parser.add_argument("--steps", type=int, default=70, help="of each finetuning")
+    parser.add_argument("--base-steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=100, help="of each finetuning")
     parser.add_argument("--train", type=int, default=6000, help="rows of the shop")
     parser.add_argument("--test", type=int, default=400, help="held-out rows")
     parser.add_argument("--seed", type=int, default=0)
@@ -265,9 +265,9 @@ def main() -> int:
 
 def _write(runs: Sequence[Mapping[str, Any]], arguments: argparse.Namespace) -> None:
     setting = (
-        f"The CoCa of `configs/coca/shop.py` (width 128, 32 px), {arguments.base_steps} steps of "
-        f"128 pairs of the shop's Korean and English texts, then {arguments.steps} steps on one "
-        "field alone: learning rate 5e-4 after 1e-3, captioning loss of weight 2, contrastive loss "
+        f"A CoCa of width {shop_runs.WIDTH} at 32 px, {arguments.base_steps} steps of "
+        f"{shop_runs.BATCH} pairs of the shop's Korean and English texts, then {arguments.steps} "
+        "steps on one field alone: learning rate 5e-4 after 1e-3, captioning loss of weight 2, contrastive loss "
         f"off or of weight 1. {arguments.test} held-out pictures, of combinations never seen in "
         "training; one seed. T2I and I2T: retrieval by the records' queries, among these pictures. "
         "CIDEr-D (0 to 10) and BLEU-4 of greedy captions against the one caption of each record. "

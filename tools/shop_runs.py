@@ -15,6 +15,8 @@ from kmm_jax.training.experiment import Experiment
 from tools import results
 
 VOCABULARY, LENGTH = 2000, 24
+# Half of configs/coca/shop.py in width and in batch.
+WIDTH, BATCH = 64, 64
 FIELDS = ("title", "caption", "product_name", "query", "caption_en", "query_en")
 
 
@@ -58,6 +60,15 @@ def settings(made: Data, *, steps: int, seed: int) -> list[str]:
         f"task.model.text.vocabulary={VOCABULARY}",
         f"task.model.text.length={LENGTH}",
         f"data.text_length={LENGTH}",
+        f"task.model.vision.width={WIDTH}",
+        f"task.model.vision.hidden={4 * WIDTH}",
+        f"task.model.vision.heads={WIDTH // 32}",
+        f"task.model.text.width={WIDTH}",
+        f"task.model.text.hidden={4 * WIDTH}",
+        f"task.model.text.heads={WIDTH // 32}",
+        f"task.model.pooler_heads={WIDTH // 32}",
+        f"task.model.embedding={WIDTH}",
+        f"global_batch_size={BATCH}",
         f"duration={steps} steps",
         f"seed={seed}",
         f"data.seed={seed}",

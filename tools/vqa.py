@@ -1,6 +1,6 @@
 """Questions about pictures (slide 5.4), at hand's size: right answers by kind, beside chance.
 
-    python -m tools.vqa                        # about 15 minutes on one core
+    python -m tools.vqa                        # about 10 minutes on one core
     python -m tools.vqa --base-steps 60 --steps 30 --train 600 --test 60       # a try
 
 The base of ``tools.caption_tuning`` (made if it is not there) learns to answer the built-in shop's
@@ -97,8 +97,8 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--base-steps", type=int, default=600)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--base-steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--train", type=int, default=6000, help="rows of the shop")
     parser.add_argument("--test", type=int, default=400, help="held-out rows")
     parser.add_argument("--seed", type=int, default=0)
@@ -119,9 +119,9 @@ def main() -> int:
         print(f"vqa: {error}", file=sys.stderr)
         return 2
     setting = (
-        f"The CoCa of `configs/coca/shop.py` (width 128, 32 px), {arguments.base_steps} steps of "
-        f"128 pairs of the shop's texts, then {arguments.steps} steps of `configs/coca/shop_vqa.py`"
-        f" on questions about {arguments.train} pictures. Asked about {arguments.test} held-out "
+        f"A CoCa of width {shop_runs.WIDTH} at 32 px, {arguments.base_steps} steps of "
+        f"{shop_runs.BATCH} pairs of the shop's texts, then {arguments.steps} steps of "
+        f"`configs/coca/shop_vqa.py` on questions about {arguments.train} pictures. Asked about {arguments.test} held-out "
         "pictures, of combinations of type, colour and pattern never seen in training; greedy "
         "search over all that the decoder can say; an answer is right if it is the true word. "
         "Chance: the commonest answer of each kind. Another image: the same questions asked of "
