@@ -267,9 +267,10 @@ def _write(runs: Sequence[Mapping[str, Any]], arguments: argparse.Namespace) -> 
     setting = (
         f"A CoCa of width {shop_runs.WIDTH} at 32 px, {arguments.base_steps} steps of "
         f"{shop_runs.BATCH} pairs of the shop's Korean and English texts, then {arguments.steps} "
-        "steps on one field alone: learning rate 5e-4 after 1e-3, captioning loss of weight 2, contrastive loss "
-        f"off or of weight 1. {arguments.test} held-out pictures, of combinations never seen in "
-        "training; one seed. T2I and I2T: retrieval by the records' queries, among these pictures. "
+        "steps on one field alone: learning rate 5e-4 after 1e-3, captioning loss of weight 2, "
+        f"contrastive loss off or of weight 1. {arguments.test} held-out pictures, "
+        "of combinations never seen in training; one seed. T2I and I2T: retrieval by the records' "
+        "queries, among these pictures. "
         "CIDEr-D (0 to 10) and BLEU-4 of greedy captions against the one caption of each record. "
         "A query is right (exact) if it is one of its record's; nearest: as a text it ranks all "
         "distinct queries of the set, and R@1 is the share whose record's own come first, by the "

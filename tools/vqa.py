@@ -121,9 +121,10 @@ def main() -> int:
     setting = (
         f"A CoCa of width {shop_runs.WIDTH} at 32 px, {arguments.base_steps} steps of "
         f"{shop_runs.BATCH} pairs of the shop's texts, then {arguments.steps} steps of "
-        f"`configs/coca/shop_vqa.py` on questions about {arguments.train} pictures. Asked about {arguments.test} held-out "
-        "pictures, of combinations of type, colour and pattern never seen in training; greedy "
-        "search over all that the decoder can say; an answer is right if it is the true word. "
+        f"`configs/coca/shop_vqa.py` on questions about {arguments.train} pictures. Asked about "
+        f"{arguments.test} held-out pictures, of combinations of type, colour and pattern "
+        "never seen in training; greedy search over all that the decoder can say; an answer is "
+        "right if it is the true word. "
         "Chance: the commonest answer of each kind. Another image: the same questions asked of "
         "another record's picture. One seed. Kinds that end in `_of`, `has`, `which`, `left_right` "
         "and `top_bottom` are asked of pictures of two or three things, a fifth of all."
