@@ -6,6 +6,7 @@ import argparse
 import errno
 import importlib
 import os
+import select
 import shlex
 import sys
 from collections.abc import Sequence
@@ -93,6 +94,16 @@ def _disk_error(error: OSError) -> str:
     return f"{where}: {what}; {advice}"
 
 
+def _output_is_closed() -> bool:
+    """Whether nobody reads the output any more: then it was its pipe that broke, and no other."""
+    poller = select.poll()
+    try:
+        poller.register(sys.stdout.fileno(), 0)
+    except OSError:  # it is no file at all
+        return False
+    return any(event & select.POLLERR for _, event in poller.poll(0))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 2 for the user's mistakes, said in one message.
 
@@ -107,7 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kmm {arguments.command}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Whoever read the output (head, less) has seen enough; the rest must not be tried again.
+        if not _output_is_closed():
+            raise
+        # Whoever read it (head, less) has seen enough; the rest must not be tried again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell says of SIGPIPE
     except ConnectionError as error:
