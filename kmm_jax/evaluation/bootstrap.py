@@ -62,13 +62,20 @@ def share_intervals(
 ) -> np.ndarray:
     """Intervals (M, 2) of the share of hits in each column, as ``mean_intervals``.
 
+    Resampled one by one, the hits of a column are a binomial number, which is drawn as such.
     Where all items are hits or none is, resampling sees no spread and would claim certainty; there
     it is the exact one of Clopper and Pearson (1934), over groups.
     """
     from scipy.stats import beta
 
     hits_NM = np.asarray(hits_NM, bool)
-    found_M2 = mean_intervals(hits_NM, groups_N=groups_N, seed=seed)
+    if groups_N is None and len(hits_NM):
+        numbers_RM = np.random.default_rng(seed).binomial(
+            len(hits_NM), hits_NM.mean(axis=0), size=(RESAMPLES, hits_NM.shape[1])
+        )
+        found_M2 = _middle(numbers_RM / len(hits_NM), CONFIDENCE)
+    else:
+        found_M2 = mean_intervals(hits_NM, groups_N=groups_N, seed=seed)
     count = len(hits_NM) if groups_N is None else len(np.unique(groups_N))
     tail = (1 - CONFIDENCE) / 2
     for column, share in enumerate(hits_NM.mean(axis=0)):
