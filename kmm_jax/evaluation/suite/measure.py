@@ -30,13 +30,13 @@ from kmm_jax.evaluation.suite.benchmark import (
     LANGUAGES,
     Benchmark,
     Captions,
-    Figure,
     Learned,
     Measured,
     Retrieval,
     Task,
     ZeroShot,
 )
+from kmm_jax.evaluation.suite.figures import Figures
 from kmm_jax.evaluation.suite.forms import Form, Found, Places
 from kmm_jax.evaluation.suite.items import ItemSource, Spread
 from kmm_jax.evaluation.suite.sentences import FoundPairs, Pair
@@ -401,53 +401,6 @@ class Measurer:
         if progress is None:
             return None
         return lambda done, total: progress(what, done, total)
-
-
-class Figures:
-    """Figures and sentences as they come."""
-
-    def __init__(self, benchmark: Benchmark) -> None:
-        self.benchmark = benchmark
-        self.figures: list[Figure] = []
-        self.protocols: dict[str, str] = {}
-        self.skipped: dict[str, str] = {}
-
-    def add(
-        self,
-        task: Task,
-        *,
-        what: str,
-        metric: str,
-        language: str,
-        value: float,
-        interval: Sequence[float] | np.ndarray,
-        chance: float | None,
-        items: int,
-        share: bool = True,
-    ) -> None:
-        """One more figure with its interval, (low, high)."""
-        low, high = (float(bound) for bound in interval)
-        self.figures.append(
-            Figure(
-                benchmark=self.benchmark.name,
-                task=task,
-                what=what,
-                metric=metric,
-                language=language,
-                value=value,
-                low=low,
-                high=high,
-                chance=chance,
-                items=items,
-                share=share,
-            )
-        )
-
-    def say(self, task: Task, sentence: str) -> None:
-        """One more sentence of how a task was measured."""
-        sentence = sentence.removesuffix(".")
-        before = self.protocols.get(task)
-        self.protocols[task] = f"{before}. {sentence}" if before else sentence
 
 
 def _find(forms: Sequence[Form], places: Places) -> Found | None:
