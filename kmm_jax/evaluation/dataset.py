@@ -142,6 +142,19 @@ def _without_vectors(name: str, rows: Sequence[EvaluationRow]) -> EvaluationSet:
     )
 
 
+def encoder_for(data: EvaluationData, functions: Functions, params: Any) -> Encoder:
+    """The encoder over the training loop's functions, as an evaluator's data says."""
+    from kmm_jax.text.tokenizer import Tokenizer
+
+    return from_functions(
+        functions,
+        params,
+        Tokenizer.load(data.tokenizer),
+        text_length=data.text_length,
+        batch_size=data.batch_size,
+    )
+
+
 def encode(
     data: EvaluationData,
     functions: Functions,
@@ -151,15 +164,7 @@ def encode(
     vectors: bool = True,
 ) -> tuple[Encoder, EvaluationSet]:
     """The encoder over the training loop's functions, and the set read through it."""
-    from kmm_jax.text.tokenizer import Tokenizer
-
-    encoder = from_functions(
-        functions,
-        params,
-        Tokenizer.load(data.tokenizer),
-        text_length=data.text_length,
-        batch_size=data.batch_size,
-    )
+    encoder = encoder_for(data, functions, params)
     rows = read_set(
         data.source,
         encoder,

@@ -20,8 +20,8 @@ from kmm_jax.data.images import upright_size
 from kmm_jax.data.sources import Source, open_source
 from kmm_jax.errors import ConfigError, DataError
 from kmm_jax.evaluation.box_targets import Phrase, Target, targets_of
-from kmm_jax.evaluation.dataset import EvaluationData
-from kmm_jax.evaluation.encoders import Encoder, Functions, from_functions, style_name
+from kmm_jax.evaluation.dataset import EvaluationData, encoder_for
+from kmm_jax.evaluation.encoders import Encoder, Functions, style_name
 from kmm_jax.evaluation.heat import cells_within, enlarge, outstanding
 from kmm_jax.evaluation.report import Score, Table
 from kmm_jax.text.styles import Style
@@ -287,18 +287,10 @@ class LocalisationEvaluator:
 
     def run(self, functions: Functions, params: Any) -> Iterator[tuple[str, float]]:
         """Read the set, look for its boxes, and yield (name, value)."""
-        from kmm_jax.text.tokenizer import Tokenizer
-
         if "heat_map" not in functions:
             return
         data = self.data
-        encoder = from_functions(
-            functions,
-            params,
-            Tokenizer.load(data.tokenizer),
-            text_length=data.text_length,
-            batch_size=data.batch_size,
-        )
+        encoder = encoder_for(data, functions, params)
         table, _ = localisation(
             encoder,
             data.source,

@@ -21,8 +21,8 @@ from kmm_jax.data.questions import Question, questions
 from kmm_jax.data.schema import QUESTIONS
 from kmm_jax.data.sources import open_source
 from kmm_jax.errors import ConfigError, DataError
-from kmm_jax.evaluation.dataset import EvaluationData, EvaluationSet, check_data
-from kmm_jax.evaluation.encoders import Encoder, Functions, from_functions
+from kmm_jax.evaluation.dataset import EvaluationData, EvaluationSet, check_data, encoder_for
+from kmm_jax.evaluation.encoders import Encoder, Functions
 from kmm_jax.evaluation.report import Score, Table
 from kmm_jax.text.normalize import normalize
 
@@ -184,18 +184,10 @@ class QuestionEvaluator:
 
     def run(self, functions: Functions, params: Any) -> Iterator[tuple[str, float]]:
         """Read the set, ask, and yield (name, value)."""
-        from kmm_jax.text.tokenizer import Tokenizer
-
         if "answer" not in functions:
             return
         data = self.data
-        encoder = from_functions(
-            functions,
-            params,
-            Tokenizer.load(data.tokenizer),
-            text_length=data.text_length,
-            batch_size=data.batch_size,
-        )
+        encoder = encoder_for(data, functions, params)
         answered = ask_questions(
             data.source,
             encoder,

@@ -6,10 +6,12 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmm_jax.errors import DataError, UserError, nearest
+from kmm_jax.evaluation.java_metrics import JAVA_METRICS, missing
 from kmm_jax.evaluation.suite.benchmark import (
     LANGUAGES,
     Benchmark,
@@ -125,7 +127,7 @@ def run(
             continue
         file = None
         if kept is not None:
-            mark = _mark(wanted, benchmark, present[benchmark.name])
+            mark = _mark(wanted, benchmark, present[benchmark.name], places)
             file = kept / model.hash / f"{benchmark.name}-{mark}.json"
         found = None if file is None else _read(file)
         if found is None:
@@ -144,9 +146,14 @@ def run(
     return ModelResults(title=title, about=_about(model), measured=measured, failed=failed)
 
 
-def _mark(wanted: Wanted, benchmark: Benchmark, where: str) -> str:
+def _mark(wanted: Wanted, benchmark: Benchmark, where: str, places: Places) -> str:
     """What the kept figures depend on besides model and benchmark."""
-    values = [_FORM, where, wanted.languages, wanted.tasks, wanted.limit, repr(benchmark.zero_shot)]
+    measures = (benchmark.zero_shot, benchmark.learned, benchmark.retrieval, benchmark.captions)
+    # What is installed later is measured then, and so is a training part that comes later.
+    installed = [find_spec(name) is not None for name in ("sklearn", "kiwipiepy")]
+    installed += [missing(metric) is None for metric in JAVA_METRICS]
+    values = [_FORM, where, wanted.languages, wanted.tasks, wanted.limit, repr(measures), installed]
+    values += [part.where for form in benchmark.train if (part := form.find(places))]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:10]
 
 
