@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
 import sys
@@ -88,6 +89,15 @@ def base(made: Data, work: Path, *, steps: int, seed: int) -> Path:
         experiment, name="base", data=dataclasses.replace(experiment.data, fields=fields)
     )
     return trained(experiment, work)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the base of every finetuning is made of, and where."""
+    parser.add_argument("--base-steps", type=int, default=1000)
+    parser.add_argument("--train", type=int, default=6000, help="rows of the shop")
+    parser.add_argument("--test", type=int, default=400, help="held-out rows")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, default=Path("runs/asking"))
 
 
 def trained(experiment: Experiment, work: Path, *, initial: Path | None = None) -> Path:

@@ -97,12 +97,8 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--base-steps", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--train", type=int, default=6000, help="rows of the shop")
-    parser.add_argument("--test", type=int, default=400, help="held-out rows")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, default=Path("runs/asking"))
+    shop_runs.add_arguments(parser)
     arguments = parser.parse_args()
     from kmm_jax.training.config_file import load_experiment
 

@@ -263,3 +263,19 @@ def test_the_list_says_where_to_get_what_is_missing(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "imagenet: ImageNet-1k (zero_shot)\n  there: imagenet/val" in printed
     assert "klue_sts: KLUE-STS, development part (similarity)\n  not there; from" in printed
+
+
+def test_a_training_part_that_comes_later_is_measured_then(
+    tmp_path, places, classes_file, seer, monkeypatch
+):
+    monkeypatch.setattr(suites, "_about", lambda model: ABOUT)
+    folders(tmp_path)
+    learned = colours(classes_file, learned=(Learned(),), train=(ClassFolders(paths=("train",)),))
+    wanted = suites.Wanted(benchmarks=(learned,), languages=("ko",))
+    kept = tmp_path / "kept"
+    before = suites.run("seer", seer, wanted, places=places, kept=kept).measured["colours"]
+    assert set(before.skipped) == {"linear_probe", "knn"}
+    folders(tmp_path, name="train")
+    after = suites.run("seer", seer, wanted, places=places, kept=kept).measured["colours"]
+    assert not after.skipped
+    assert {figure.task for figure in after.figures} >= {"linear_probe", "knn"}
