@@ -20,6 +20,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Backend
 
 from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.text.merges import count_words
 from kmm_jax.text.normalize import INVISIBLE, SPACES
 
 SPECIAL_TOKENS = ("[PAD]", "[BOS]", "[EOS]", "[CLS]", "[PROMPT]", "[QUERY]", "[SHOPPING]")
@@ -52,22 +53,11 @@ def train_backend(texts: Iterable[str], vocab_size: int) -> Backend:
             f"vocab_size is {vocab_size}, but {_FIXED} tokens are taken ({len(SPECIAL_TOKENS)} "
             f"special, 256 bytes): give at least {MINIMUM_VOCABULARY}, for example 8000"
         )
-    words = _count_words(texts)
+    words = count_words(texts, _normalizer(), _pre_tokenizer())
     if not words:
         raise DataError("no text to train a tokenizer on: every text given is empty")
     model = _train_model(words, vocab_size)
     return _pipeline(models.BPE(vocab=model[0], merges=model[1], byte_fallback=True))
-
-
-def _count_words(texts: Iterable[str]) -> Counter[str]:
-    normalizer, cutter = _normalizer(), _pre_tokenizer()
-    words: Counter[str] = Counter()
-    for text in texts:
-        # Half a surrogate pair cannot cross into the backend.
-        clean = text.encode("utf-8", "ignore").decode("utf-8")
-        pieces = cutter.pre_tokenize_str(normalizer.normalize_str(clean))
-        words.update(piece for piece, _ in pieces)
-    return words
 
 
 def _alphabet(words: Counter[str], budget: int) -> list[str]:
