@@ -10,7 +10,9 @@ import gzip
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,9 @@ from kmm_jax.text.tokenizer import Tokenizer
 OPENAI_VOCABULARY = 49_408
 """Entries of OpenAI's CLIP: 256 bytes, inside and at the end of a word, 48,894 merges, 2 marks."""
 
-_START, _END = "<|startoftext|>", "<|endoftext|>"
+START, END = "<|startoftext|>", "<|endoftext|>"
+"""What stands around a text of CLIP."""
+
 _MERGES = OPENAI_VOCABULARY - 2 * 256 - 2
 # As OpenAI's CLIP cuts texts (clip/simple_tokenizer.py, MIT): contractions, letters, single digits.
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -74,11 +78,11 @@ def openai_bpe(
         pad: the token that fills texts up; by default id 0, as in OpenAI's code.
     """
     if vocabulary is None:
-        letters = _byte_letters()
+        letters = byte_letters()
         tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
         tokens += [left + right for left, right in merges]
-        vocabulary = {token: number for number, token in enumerate([*tokens, _START, _END])}
-    for mark in (_START, _END):
+        vocabulary = {token: number for number, token in enumerate([*tokens, START, END])}
+    for mark in (START, END):
         if mark not in vocabulary:
             raise UserError(f"the vocabulary has no {mark}: it is not of a CLIP")
     backend = Backend(
@@ -86,7 +90,7 @@ def openai_bpe(
             vocab=dict(vocabulary),
             merges=list(merges),
             end_of_word_suffix="</w>",
-            unk_token=_END,
+            unk_token=END,
         )
     )
     backend.normalizer = normalizers.Sequence(
@@ -102,10 +106,10 @@ def openai_bpe(
         [decoders.ByteLevel(), decoders.Replace("</w>", " "), decoders.Strip(" ", 0, 1)]
     )
     backend.add_special_tokens(
-        [AddedToken(mark, special=True, normalized=False) for mark in (_START, _END)]
+        [AddedToken(mark, special=True, normalized=False) for mark in (START, END)]
     )
     at_zero = next(token for token, number in vocabulary.items() if number == 0)
-    return _closed(backend, _START, _END, pad or at_zero)
+    return _closed(backend, START, END, pad or at_zero)
 
 
 def swapped(tokenizer: Tokenizer, one: int, other: int) -> Tokenizer:
@@ -126,6 +130,21 @@ def swapped(tokenizer: Tokenizer, one: int, other: int) -> Tokenizer:
     ]
     values["post_processor"] = None  # it has ids of its own
     return Tokenizer(_closed(Backend.from_str(json.dumps(values)), *marks))
+
+
+def padded_with(tokenizer: Tokenizer, token: str) -> Tokenizer:
+    """The same tokenizer, filling texts up with ``token``.
+
+    Stable Diffusion 1 was trained with ``<|endoftext|>`` there, OpenAI's CLIP with id 0.
+
+    Raises:
+        UserError: it has no such token.
+    """
+    backend = Backend.from_str(tokenizer.json)
+    if (number := backend.token_to_id(token)) is None:
+        raise UserError(f"{tokenizer} has no token {token!r} to fill texts up with")
+    backend.enable_padding(pad_id=number, pad_token=token)
+    return Tokenizer(str(backend.to_str(pretty=True)))
 
 
 def translated(ids_NL: np.ndarray, tokenizer: Tokenizer, other: Tokenizer) -> np.ndarray:
@@ -242,8 +261,12 @@ def _merges(text: str) -> list[tuple[str, str]]:
     return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
 
 
-def _byte_letters() -> list[str]:
+@cache
+def byte_letters() -> Mapping[str, int]:
     """The letter that stands for each byte, in OpenAI's order: first those that look like one."""
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in shown]
-    return [chr(byte) for byte in shown] + [chr(256 + number) for number in range(len(hidden))]
+    letters = {chr(byte): byte for byte in shown}
+    return MappingProxyType(
+        letters | {chr(256 + number): byte for number, byte in enumerate(hidden)}
+    )

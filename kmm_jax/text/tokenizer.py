@@ -20,8 +20,12 @@ from kmm_jax.text.normalize import normalize
 from kmm_jax.text.styles import STYLES, Style
 
 FILE_NAME = "tokenizer.json"
-_CONFIG_NAME = "tokenizer_config.json"
-_SPECIAL_NAME = "special_tokens_map.json"
+CONFIG_NAME = "tokenizer_config.json"
+SPECIAL_NAME = "special_tokens_map.json"
+VOCABULARY_NAME, MERGES_NAME = "vocab.json", "merges.txt"
+"""Beside the others in the folder of a CLIP only."""
+
+_NAMES = frozenset({FILE_NAME, CONFIG_NAME, SPECIAL_NAME, VOCABULARY_NAME, MERGES_NAME})
 
 
 class Tokenizer:
@@ -123,8 +127,8 @@ class Tokenizer:
         }
         with atomic_directory(folder) as temporary:
             (temporary / FILE_NAME).write_text(self._json, encoding="utf-8", newline="")
-            _write(temporary / _CONFIG_NAME, config)
-            _write(temporary / _SPECIAL_NAME, {**roles, "additional_special_tokens": extra})
+            _write(temporary / CONFIG_NAME, config)
+            _write(temporary / SPECIAL_NAME, {**roles, "additional_special_tokens": extra})
 
     @property
     def vocab_size(self) -> int:
@@ -317,7 +321,7 @@ def check_replaceable(folder: Path) -> None:
     """
     if folder.exists():
         inside = {entry.name for entry in folder.iterdir()} if folder.is_dir() else {"a file"}
-        if strange := inside - {FILE_NAME, _CONFIG_NAME, _SPECIAL_NAME}:
+        if strange := inside - _NAMES:
             raise UserError(
                 f"{folder} exists and holds more than a tokenizer ({min(strange)}); "
                 "choose another folder"

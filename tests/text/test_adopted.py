@@ -6,7 +6,7 @@ import json
 import pytest
 
 from kmm_jax.errors import DataError, UserError
-from kmm_jax.text.adopted import adopt, openai_bpe, swapped
+from kmm_jax.text.adopted import adopt, openai_bpe, padded_with, swapped
 from kmm_jax.text.tokenizer import Tokenizer
 from tests import references
 from tools.parity import unigram
@@ -27,12 +27,7 @@ MERGES = [("c", "a"), ("ca", "t</w>"), ("d", "o"), ("do", "g</w>")]
 
 @pytest.fixture(scope="module")
 def archive():
-    from pathlib import Path
-
-    file = Path(references.open_clip().__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
-    if not file.is_file():
-        pytest.skip("this open_clip carries no vocabulary")
-    return file
+    return references.openai_vocabulary()
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +178,14 @@ def test_two_ids_change_places_and_nothing_else_does():
         assert other.decode(found) == own.decode(expected)
     beyond = swapped(own, own.eos_id, own.vocab_size + 5)
     assert beyond.eos_id == own.vocab_size + 5
+
+
+def test_a_text_is_filled_up_with_the_token_that_was_named():
+    words = Tokenizer(openai_bpe(MERGES))
+    ended = padded_with(words, "<|endoftext|>")
+    assert words.pad_id == 0 and ended.pad_id == ended.eos_id
+    row_L = ended.sequences(["a cat"], None, 9)[0]
+    assert row_L[:3].tolist() == words.sequences(["a cat"], None, 9)[0][:3].tolist()
+    assert set(row_L[4:].tolist()) == {ended.eos_id}
+    with pytest.raises(UserError, match="has no token '<pad>'"):
+        padded_with(words, "<pad>")
