@@ -1,4 +1,4 @@
-"""``kmm tokenizer``: train a tokenizer, look at what one does to a text."""
+"""``kmm tokenizer``: train a tokenizer, extend one with Korean, look at what one does to a text."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from kmm_jax.errors import DataError, UserError
 if TYPE_CHECKING:
     from kmm_jax.data.sources import Source
 
+_INPUTS = (
+    "text files (a line a text), TSV files with --column, .gz of either, "
+    "or shards (a folder, a pattern, train-{000..012}.tar)"
+)
+
 
 def add(commands: Any) -> None:
-    """Add ``kmm tokenizer train`` and ``kmm tokenizer show``."""
-    group = commands.add_parser("tokenizer", help="train a tokenizer, look at one")
+    """Add ``kmm tokenizer`` with its actions."""
+    group = commands.add_parser("tokenizer", help="train a tokenizer, extend one, look at one")
     actions = group.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     training = actions.add_parser(
@@ -25,17 +30,36 @@ def add(commands: Any) -> None:
         help="train a byte-fallback tokenizer on texts",
         description="Train a byte-fallback BPE tokenizer; no text is ever unknown to it.",
     )
-    training.add_argument(
-        "input",
-        nargs="+",
-        metavar="INPUT",
-        help="text files (a line a text), TSV files with --column, .gz of either, "
-        "or shards (a folder, a pattern, train-{000..012}.tar)",
-    )
+    training.add_argument("input", nargs="+", metavar="INPUT", help=_INPUTS)
     training.add_argument("--output", type=Path, required=True, metavar="DIR")
     training.add_argument("--vocab-size", type=int, default=8000, metavar="N")
     training.add_argument("--column", metavar="NAME", help="the column of TSV files to read")
     training.set_defaults(run=train)
+
+    extending = actions.add_parser(
+        "extend",
+        help="add Korean tokens to the tokenizer of a CLIP or a Stable Diffusion",
+        description="Append merges learned on the Hangul of the texts to those of a CLIP: the ids "
+        "of all other text stay as they are. The folder written is a CLIPTokenizer's.",
+    )
+    extending.add_argument(
+        "base",
+        type=Path,
+        metavar="BASE",
+        help="a folder with tokenizer.json, or with vocab.json and merges.txt, or OpenAI's "
+        "bpe_simple_vocab_16e6.txt.gz",
+    )
+    extending.add_argument("--texts", nargs="+", required=True, metavar="INPUT", help=_INPUTS)
+    extending.add_argument("--new-tokens", type=int, required=True, metavar="N")
+    extending.add_argument("--output", type=Path, required=True, metavar="DIR")
+    extending.add_argument("--column", metavar="NAME", help="the column of TSV files to read")
+    extending.add_argument(
+        "--pad-token",
+        metavar="TOKEN",
+        help="what fills texts up (default: as BASE says; <|endoftext|>, as in Stable Diffusion 1, "
+        "where BASE is OpenAI's file, which says nothing)",
+    )
+    extending.set_defaults(run=extend)
 
     showing = actions.add_parser("show", help="print the pieces and ids of a text")
     showing.add_argument("tokenizer", type=Path, metavar="DIR")
@@ -60,6 +84,36 @@ def train(arguments: argparse.Namespace) -> int:
     )
     print(
         f"{arguments.output}: {tokenizer.vocab_size} tokens{fewer}, "
+        f"{time.monotonic() - started:.1f} s"
+    )
+    return 0
+
+
+def extend(arguments: argparse.Namespace) -> int:
+    """Read the base and every input, learn the merges, write the folder."""
+    from kmm_jax.text import extension
+    from kmm_jax.text.adopted import END, adopt, padded_with
+    from kmm_jax.text.clip_bpe import save_clip_folder
+    from kmm_jax.text.tokenizer import Tokenizer, check_replaceable
+
+    check_replaceable(arguments.output)
+    base = Tokenizer(adopt(arguments.base))
+    says_nothing = arguments.base.name.endswith((".txt", ".txt.gz"))
+    if pad := arguments.pad_token or (END if says_nothing else None):
+        base = padded_with(base, pad)
+    sources = [_texts(path, arguments.column) for path in arguments.texts]
+    started = time.monotonic()
+    texts = _with_progress(text for source in sources for text in source)
+    extended = extension.extend(base, texts, new_tokens=arguments.new_tokens)
+    save_clip_folder(extended, arguments.output)
+    new = extended.vocab_size - base.vocab_size
+    fewer = (
+        f" (of {arguments.new_tokens} asked for: the texts hold no more)"
+        if new < arguments.new_tokens
+        else ""
+    )
+    print(
+        f"{arguments.output}: {base.vocab_size} tokens and {new} new ones{fewer}, "
         f"{time.monotonic() - started:.1f} s"
     )
     return 0

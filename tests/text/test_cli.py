@@ -12,6 +12,7 @@ import pytest
 from kmm_jax.cli import classnames, tokenizer
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.text.tokenizer import Tokenizer
+from tests import references
 
 LINES = ["흰색 셔츠", "검은색 바지", "빨간 체크 스커트"] * 20
 
@@ -86,6 +87,29 @@ def test_a_models_folder_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("셔츠")
     with pytest.raises(UserError, match="holds more than a tokenizer"):
         kmm("tokenizer", "train", tmp_path / "a.txt", "--output", tmp_path)
+
+
+def test_a_clips_tokenizer_is_extended_from_a_file_and_from_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = references.openai_vocabulary()
+    table = tmp_path / "pairs.tsv"
+    rows = "".join(f"{line}\ta shirt\n" for line in LINES)
+    table.write_text("ko\ten\n" + rows, encoding="utf-8")
+    words = ("--texts", table, "--column", "ko", "--new-tokens", "40")
+    assert kmm("tokenizer", "extend", base, *words, "--output", tmp_path / "one") == 0
+    output = capsys.readouterr()
+    assert "60 texts" in output.err and "49408 tokens and 2" in output.out
+    assert "of 40 asked for" in output.out
+    one = Tokenizer.load(tmp_path / "one")
+    assert one.pad_id == one.eos_id == 49_407
+    assert len(one.encode("흰색 셔츠")) < 9 and one.encode("a cat") == [320, 2368]
+    (tmp_path / "more.txt").write_text("노란 모자\n" * 3, encoding="utf-8")
+    words = ("--texts", tmp_path / "more.txt", "--new-tokens", "3", "--pad-token", "!")
+    assert kmm("tokenizer", "extend", tmp_path / "one", *words, "--output", tmp_path / "two") == 0
+    two = Tokenizer.load(tmp_path / "two")
+    assert two.vocab_size == one.vocab_size + 3 and two.pad_id == 0
+    assert kmm("tokenizer", "show", tmp_path / "two", "노란 셔츠") == 0
 
 
 def test_class_names_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
