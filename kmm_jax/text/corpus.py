@@ -23,13 +23,22 @@ def lines(path: Path) -> Iterator[str]:
     Raises:
         DataError: the file cannot be read, is not UTF-8 or is a broken gzip file.
     """
+    return (line for _, line in numbered_lines(path))
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of :func:`lines` with their numbers in the file, from 1.
+
+    Raises:
+        DataError: the file cannot be read, is not UTF-8 or is a broken gzip file.
+    """
     number = 0
     try:
         with _open(path) as file:
             for number, raw in enumerate(file, start=1):
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
                 if line.strip():
-                    yield line
+                    yield number, line
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}, line {number}: not UTF-8 (byte {error.start} of the line is "
