@@ -44,6 +44,15 @@ def rows(folder: Path | None, split: Split) -> Iterator[tuple[dict[str, Any], by
     return photo_rows(_photos(data_folder(folder)), split, NAME, _texts)
 
 
+def products(folder: Path | None) -> list[Product]:
+    """The attributes of every product in the table, in its order; no image is read.
+
+    Raises:
+        DataError: the data set is not there.
+    """
+    return [photo.facts for photo in _photos(data_folder(folder))]
+
+
 def is_there(folder: Path) -> bool:
     """Whether a folder holds one of the layouts; no image is read."""
     return _layout(folder) is not None
