@@ -1,0 +1,1 @@
+"""Latent diffusion: its noise schedule and its networks."""
