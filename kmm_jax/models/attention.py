@@ -119,8 +119,9 @@ def project(
     kernel_CPD = scattering_gradient(
         jnp.stack([each.kernel[...].astype(dtype) for each in projections], axis=1)
     )
-    bias_PD = jnp.stack([jnp.asarray(each.bias, dtype) for each in projections])
-    y_BTPD = jnp.einsum("BTC,CPD->BTPD", x_BTC.astype(dtype), kernel_CPD) + bias_PD
+    y_BTPD = jnp.einsum("BTC,CPD->BTPD", x_BTC.astype(dtype), kernel_CPD)
+    if projections[0].bias is not None:
+        y_BTPD += jnp.stack([jnp.asarray(each.bias, dtype) for each in projections])
     return [y_BTPD[:, :, number] for number in range(len(projections))]
 
 

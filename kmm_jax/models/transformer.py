@@ -221,13 +221,24 @@ class Stack(nnx.Module, Generic[AnyLayer]):
             lambda layer, x_BTD: layer(x_BTD, context_BSD, causal=causal, mask=mask), x_BTD
         )
 
-    def scan(self, apply: Callable[[AnyLayer, Streams], Streams], streams: Streams) -> Streams:
+    def scan(
+        self,
+        apply: Callable[[AnyLayer, Streams], Streams],
+        streams: Streams,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Streams:
         """``apply`` each layer in turn to what the one before gave.
 
         Args:
             streams: one sequence (B, T, D), or any tree of them; all of one dtype.
+            start, stop: of the layers, only these.
         """
         graphdef, state = nnx.split(self.layers)
+        parameters = nnx.as_pure(state)
+        if (start, stop or self.depth) != (0, self.depth):
+            parameters = jax.tree.map(lambda stacked: stacked[start:stop], parameters)
         dtype = jax.tree.leaves(streams)[0].dtype
 
         def body(streams: Streams, parameters: Any) -> tuple[Streams, None]:
@@ -236,7 +247,7 @@ class Stack(nnx.Module, Generic[AnyLayer]):
             streams = apply(layer, jax.tree.map(by_example, streams))
             return jax.tree.map(by_example, streams), None
 
-        return jax.lax.scan(rematerialised(body, self.remat), streams, nnx.as_pure(state))[0]
+        return jax.lax.scan(rematerialised(body, self.remat), streams, parameters)[0]
 
     def unstack(self) -> list[AnyLayer]:
         """The layers one by one, their parameters sliced out of the stack.

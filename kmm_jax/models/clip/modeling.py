@@ -44,11 +44,36 @@ class TextTower(nnx.Module):
         self.norm = nnx.LayerNorm(config.width, epsilon=config.norm_epsilon, dtype=dtype, rngs=rngs)
 
     def __call__(self, ids_BT: Int[Array, "B T"]) -> Float[Array, "B D"]:
-        """The vector at the end of each text.
+        """The vector at the end of each text."""
+        return self.pooled(ids_BT, self.states(ids_BT)[1])
 
-        Padding comes after it and attention is causal, so no mask is needed.
+    def states(
+        self, ids_BT: Int[Array, "B T"], *, skip: int = 0
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B T D"]]:
+        """The vectors at all positions ``skip`` layers before the last, and after the last.
+
+        Neither has gone through the last norm. Padding comes after a text and attention is causal,
+        so no mask is needed.
+
+        Raises:
+            ValueError: there are not so many layers.
         """
-        x_BTD = self.norm(self.blocks(self.embedding(ids_BT), causal=True))
+        if not 0 <= skip < self.config.depth:
+            raise ValueError(f"skip={skip} of {self.config.depth} layers")
+
+        def layer(layer: Layer, x_BTD: Array) -> Array:
+            return layer(x_BTD, causal=True)
+
+        kept = self.config.depth - skip
+        hidden_BTD = self.blocks.scan(layer, self.embedding(ids_BT), stop=kept)
+        last_BTD = self.blocks.scan(layer, hidden_BTD, start=kept) if skip else hidden_BTD
+        return hidden_BTD, last_BTD
+
+    def pooled(
+        self, ids_BT: Int[Array, "B T"], last_BTD: Float[Array, "B T D"]
+    ) -> Float[Array, "B D"]:
+        """Of the vectors after the last layer, that at the end of each text, normed."""
+        x_BTD = self.norm(last_BTD)
         if self.config.pooling == "argmax":
             end_B = jnp.argmax(ids_BT, axis=1)
         else:
