@@ -128,12 +128,14 @@ def taken(
     shapes: Mapping[str, tuple[int, ...]],
     *,
     ignored: str = "",
+    dtype: np.typing.DTypeLike = np.float32,
 ) -> dict[str, np.ndarray]:
-    """The parameters here of the tensors there, float32, one tensor read at a time.
+    """The parameters here of the tensors there, one tensor read at a time.
 
     Args:
         shapes: of all parameters here.
         ignored: a regular expression of names there that hold nothing to keep.
+        dtype: of the parameters, whatever it is there.
 
     Raises:
         DataError: a tensor is missing, left over or of another shape; the first ones are named.
@@ -151,7 +153,7 @@ def taken(
             f"{weights.path} does not fit this model: {_some('missing', missing)}; "
             f"{_some('not known', left)}"
         )
-    found = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
+    found = {name: np.empty(shape, dtype) for name, shape in shapes.items()}
     for rule, numbers in numbered.items():
         for number in numbers:
             theirs = _name(rule, number)

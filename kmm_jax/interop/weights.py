@@ -35,16 +35,18 @@ class Weights(Mapping[str, np.ndarray]):
         folder: where files about it lie.
     """
 
-    def __init__(self, path: Path, files: Mapping[str, Path], *, prefix: str = ""):
-        """``files`` says where each name is; ``prefix`` stands before it there."""
+    def __init__(
+        self, path: Path, files: Mapping[str, Path], *, stored: Mapping[str, str] | None = None
+    ):
+        """``files`` says where each name is; ``stored`` what it is called there, if otherwise."""
         self.path = path
         self.folder = path if path.is_dir() else path.parent
-        self._files, self._prefix = dict(files), prefix
+        self._files, self._stored = dict(files), dict(stored or {})
         self._open: dict[Path, Any] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
         file = self._files[name]
-        return np.asarray(self._opened(file).get_tensor(self._prefix + name))
+        return np.asarray(self._opened(file).get_tensor(self._stored.get(name, name)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -63,7 +65,9 @@ class Weights(Mapping[str, np.ndarray]):
         """
         if name not in self:
             raise DataError(f"{self.path} has no tensor {name}; it is not whole, or another model")
-        return tuple(self._opened(self._files[name]).get_slice(self._prefix + name).get_shape())
+        return tuple(
+            self._opened(self._files[name]).get_slice(self._stored.get(name, name)).get_shape()
+        )
 
     def matching(self, pattern: str) -> list[str]:
         """The names that a regular expression matches from their beginning."""
@@ -91,12 +95,16 @@ class Weights(Mapping[str, np.ndarray]):
 
     def without(self, prefix: str) -> Weights:
         """The tensors below a prefix, named without it."""
-        files = {
-            name.removeprefix(prefix): file
-            for name, file in self._files.items()
-            if name.startswith(prefix)
-        }
-        return Weights(self.path, files, prefix=self._prefix + prefix)
+        below = [name for name in self if name.startswith(prefix)]
+        return self.renamed({name: name.removeprefix(prefix) for name in below})
+
+    def renamed(self, names: Mapping[str, str]) -> Weights:
+        """Of these tensors, those that ``names`` has, under the names that it gives them."""
+        return Weights(
+            self.path,
+            {new: self._files[name] for name, new in names.items()},
+            stored={new: self._stored.get(name, name) for name, new in names.items()},
+        )
 
     def _opened(self, file: Path) -> Any:
         if file not in self._open:

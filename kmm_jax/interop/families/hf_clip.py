@@ -86,8 +86,24 @@ def _tower(theirs: str, ours: str) -> list[Rule]:
     ]
 
 
+def text_rules(theirs: str, ours: str) -> list[Rule]:
+    """The table of a text tower, without a projection."""
+    return [
+        Rule(
+            f"{theirs}.embeddings.token_embedding.weight",
+            (f"{ours}.embedding.tokens.embedding",),
+            SAME,
+        ),
+        Rule(
+            f"{theirs}.embeddings.position_embedding.weight", (f"{ours}.embedding.positions",), SAME
+        ),
+        *_tower(theirs, ours),
+        *norm(f"{theirs}.final_layer_norm", f"{ours}.norm"),
+    ]
+
+
 def _rules(config: CLIPConfig) -> list[Rule]:
-    images, texts = "vision_model.embeddings", "text_model.embeddings"
+    images = "vision_model.embeddings"
     kernel = patches(config.vision.patch_size)
     return [
         Rule(f"{images}.class_embedding", ("vision.class_embedding",), SAME),
@@ -97,10 +113,7 @@ def _rules(config: CLIPConfig) -> list[Rule]:
         *_tower("vision_model", "vision"),
         *norm("vision_model.post_layernorm", "vision.norm"),
         Rule("visual_projection.weight", ("image_projection.kernel",), TURNED),
-        Rule(f"{texts}.token_embedding.weight", ("text.embedding.tokens.embedding",), SAME),
-        Rule(f"{texts}.position_embedding.weight", ("text.embedding.positions",), SAME),
-        *_tower("text_model", "text"),
-        *norm("text_model.final_layer_norm", "text.norm"),
+        *text_rules("text_model", "text"),
         Rule("text_projection.weight", ("text_projection.kernel",), TURNED),
         Rule("logit_scale", ("log_scale",), SCALAR),
     ]

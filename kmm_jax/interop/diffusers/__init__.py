@@ -1,0 +1,1 @@
+"""Folders of diffusers, read and written without PyTorch."""

@@ -1,0 +1,339 @@
+"""A Stable Diffusion as a folder that diffusers reads, read and written here.
+
+model_index.json   text_encoder/   tokenizer/   unet/   vae/   scheduler/
+and text_encoder_2/, tokenizer_2/ for SDXL
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import ml_dtypes
+import numpy as np
+from flax import nnx
+
+from kmm_jax.errors import DataError, UserError
+from kmm_jax.files import atomic_directory, refuse_other, write_json
+from kmm_jax.interop.diffusers import configs, names
+from kmm_jax.interop.names import Rule, put, taken
+from kmm_jax.interop.native import unflatten
+from kmm_jax.interop.weights import Weights, open_weights, write_weights
+from kmm_jax.models.diffusion.config import LatentDiffusionConfig, TextEncoderConfig
+from kmm_jax.models.diffusion.modeling import abstract
+from kmm_jax.text.adopted import adopt
+from kmm_jax.text.clip_bpe import save_clip_folder
+from kmm_jax.text.tokenizer import Tokenizer
+
+INDEX = "model_index.json"
+_NETWORK = "diffusion_pytorch_model"
+_PIPELINES = {
+    "StableDiffusionPipeline": 1,
+    "StableDiffusionImg2ImgPipeline": 1,
+    "StableDiffusionInpaintPipeline": 1,
+    "StableDiffusionXLPipeline": 2,
+    "StableDiffusionXLImg2ImgPipeline": 2,
+    "StableDiffusionXLInpaintPipeline": 2,
+    "LatentConsistencyModelPipeline": 1,
+}
+_VERSION = "0.42.1"  # of diffusers, whose format is written
+_IGNORED = r".*\.position_ids"
+
+DType = Literal["float32", "bfloat16", "float16"]
+_DTYPES: dict[str, Any] = {
+    "float32": np.float32,
+    "bfloat16": ml_dtypes.bfloat16,
+    "float16": np.float16,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """What such a folder holds.
+
+    Attributes:
+        params: of a ``LatentDiffusion``, as ``nnx.merge`` takes them.
+        tokenizers: one for each text encoder.
+        scheduler: the content of ``scheduler_config.json``.
+        zero_empty_negative: an absent negative prompt is a sequence of zeros, not the states of an
+            empty text (SDXL base).
+    """
+
+    config: LatentDiffusionConfig
+    params: dict[str, Any]
+    tokenizers: tuple[Tokenizer, ...]
+    scheduler: Mapping[str, Any]
+    zero_empty_negative: bool = False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether this is a folder of diffusers."""
+    return (path / INDEX).is_file()
+
+
+def read(path: str | Path, *, dtype: DType = "float32", variant: str | None = None) -> Published:
+    """The model in a folder of diffusers.
+
+    Args:
+        dtype: of the parameters and the computation.
+        variant: take the files so named (``"fp16"``) where there are several.
+
+    Raises:
+        UserError: no such folder, or pickles only.
+        DataError: damaged, not whole, or of a network that is not built here.
+    """
+    folder = Path(path)
+    index = _json(folder / INDEX)
+    pipeline = str(index.get("_class_name", ""))
+    if pipeline not in _PIPELINES:
+        raise DataError(
+            f"{folder / INDEX} is of a {pipeline or 'pipeline without a name'}; read here are "
+            f"{', '.join(_PIPELINES)}"
+        )
+    encoders = ["text_encoder", "text_encoder_2"][: _PIPELINES[pipeline]]
+    texts = tuple(
+        read_text_encoder(folder / name, dtype=dtype, variant=variant) for name in encoders
+    )
+    unet = _json(folder / "unet" / "config.json")
+    vae = _json(folder / "vae" / "config.json")
+    try:
+        config = LatentDiffusionConfig(
+            texts=tuple(text for text, _ in texts),
+            unet=configs.unet_config(unet, dtype=dtype, where=f"{folder}/unet/config.json"),
+            vae=configs.vae_config(vae, dtype=dtype, where=f"{folder}/vae/config.json"),
+        )
+    except ValueError as error:
+        raise DataError(f"{folder}: {error}") from error
+    shapes = abstract_params(config)
+    params = {
+        "texts": {number: params for number, (_, params) in enumerate(texts)},
+        "unet": _taken(
+            unet_rules(config, shapes),
+            component(folder / "unet", _NETWORK, variant),
+            shapes["unet"],
+            dtype,
+        ),
+        "vae": _taken(
+            names.network_rules(names.shapes_of(shapes["vae"])),
+            names.modern_vae(component(folder / "vae", _NETWORK, variant)),
+            shapes["vae"],
+            dtype,
+        ),
+    }
+    return Published(
+        config=config,
+        params=params,
+        tokenizers=tuple(
+            Tokenizer(adopt(folder / name.replace("text_encoder", "tokenizer")))
+            for name in encoders
+        ),
+        scheduler=_json(folder / "scheduler" / "scheduler_config.json"),
+        zero_empty_negative=bool(index.get("force_zeros_for_empty_prompt", len(encoders) > 1)),
+    )
+
+
+def read_text_encoder(
+    folder: Path, *, dtype: DType = "float32", variant: str | None = None
+) -> tuple[TextEncoderConfig, dict[str, Any]]:
+    """One text encoder and its parameters.
+
+    Raises:
+        UserError, DataError: as ``read``.
+    """
+    weights = names.with_prefix(component(folder, "model", variant))
+    width = weights.shape(f"{names.PREFIX}embeddings.token_embedding.weight")[1]
+    config = configs.text_config(
+        _json(folder / "config.json"),
+        width=width,
+        dtype=dtype,
+        projects="text_projection.weight" in weights,
+    )
+    shapes = abstract_text(config)
+    return config, _taken(names.text_encoder_rules(config), weights, shapes, dtype)
+
+
+def component(folder: Path, name: str, variant: str | None = None) -> Weights:
+    """The tensors of one part, whole or in pieces.
+
+    Of several variants in a folder the one asked for counts, else the one without.
+
+    Raises:
+        UserError: the part is not there, or as a pickle only.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no {folder.name}/ in {folder.parent}: the folder is not whole")
+    stem = f"{name}.{variant}" if variant else name
+    for file in (
+        folder / f"{stem}.safetensors",
+        folder / f"{name}.safetensors.index{'.' + variant if variant else ''}.json",
+        folder / f"{stem}.safetensors.index.json",
+    ):
+        if file.is_file():
+            return open_weights(file)
+    variants = {
+        found[1]
+        for file in folder.glob(f"{name}.*.safetensors")
+        if (found := re.fullmatch(rf"{name}\.(\w+)\.safetensors", file.name))
+    }
+    if variants:
+        wanted = f"variant {variant!r}" if variant else "file without a variant"
+        raise UserError(
+            f"{folder} has no {wanted} of {name}.safetensors; there is "
+            f"{' and '.join(map(repr, sorted(variants)))}: choose it with --variant"
+        )
+    return open_weights(folder)
+
+
+def abstract_params(config: LatentDiffusionConfig) -> Any:
+    """The shapes of a model's parameters, nested, without making any."""
+    return nnx.to_pure_dict(nnx.as_pure(nnx.state(abstract(config))))
+
+
+def abstract_text(config: TextEncoderConfig) -> Any:
+    """The shapes of a text encoder's parameters, nested."""
+    from kmm_jax.models.diffusion.text_encoder import TextEncoder
+
+    module = nnx.eval_shape(lambda: TextEncoder(config, rngs=nnx.Rngs(0)))
+    return nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+
+
+def unet_rules(config: LatentDiffusionConfig, shapes: Any) -> list[Rule]:
+    """The table of a model's UNet."""
+    return names.network_rules(
+        names.shapes_of(shapes["unet"]), point_projections=not config.unet.linear_projection
+    )
+
+
+def _taken(rules: list[Rule], weights: Weights, shapes: Any, dtype: DType) -> dict[str, Any]:
+    found = taken(rules, weights, names.shapes_of(shapes), ignored=_IGNORED, dtype=_DTYPES[dtype])
+    return unflatten(found)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text("utf-8")))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{file} is not there; a Stable Diffusion is a folder with {INDEX} and a folder for "
+            "each part, as diffusers saves it"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{file} is damaged: {error}") from error
+
+
+def write(path: str | Path, model: Published, *, dtype: DType = "float32") -> None:
+    """Write a folder that ``read`` and diffusers take, whole or not at all.
+
+    Args:
+        dtype: of the tensors on disk.
+
+    Raises:
+        UserError: the folder is there and holds something else.
+    """
+    folder = Path(path)
+    refuse_other(folder, is_folder, "model of diffusers")
+    config, shapes = model.config, abstract_params(model.config)
+    with atomic_directory(folder) as whole:
+        for number, text in enumerate(config.texts):
+            ending = f"_{number + 1}" if number else ""
+            write_text_encoder(
+                whole / f"text_encoder{ending}",
+                whole / f"tokenizer{ending}",
+                text,
+                model.params["texts"][number],
+                model.tokenizers[number],
+                dtype=dtype,
+            )
+        _write_part(
+            whole / "unet",
+            _NETWORK,
+            configs.unet_json(config.unet),
+            unet_rules(config, shapes),
+            model.params["unet"],
+            dtype,
+        )
+        _write_part(
+            whole / "vae",
+            _NETWORK,
+            configs.vae_json(config.vae),
+            names.network_rules(names.shapes_of(shapes["vae"])),
+            model.params["vae"],
+            dtype,
+        )
+        (whole / "scheduler").mkdir()
+        write_json(whole / "scheduler" / "scheduler_config.json", dict(model.scheduler))
+        write_json(whole / INDEX, _index(model))
+
+
+def write_text_encoder(
+    folder: Path,
+    tokenizer_folder: Path,
+    config: TextEncoderConfig,
+    params: Any,
+    tokenizer: Tokenizer,
+    *,
+    dtype: DType = "float32",
+) -> None:
+    """Write a text encoder and its tokenizer, each into a folder that is not there yet."""
+    about = configs.text_json(config, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id)
+    rules = names.text_encoder_rules(config)
+    _write_part(folder, "model", about, rules, params, dtype)
+    save_clip_folder(tokenizer, tokenizer_folder, length=config.tower.length)
+
+
+def _write_part(
+    folder: Path, name: str, about: Mapping[str, Any], rules: list[Rule], params: Any, dtype: DType
+) -> None:
+    folder.mkdir()
+    version = "_diffusers_version" if "_class_name" in about else "transformers_version"
+    written = {**about, version: _VERSION} if version.startswith("_") else about
+    write_json(folder / "config.json", {**written, **_torch_dtype(about, dtype)})
+    write_weights(folder, put(rules, flatten_lazily(params), dtype=_DTYPES[dtype]), name=name)
+
+
+def _torch_dtype(about: Mapping[str, Any], dtype: DType) -> dict[str, str]:
+    return {} if "_class_name" in about else {"dtype": dtype}
+
+
+def flatten_lazily(params: Any) -> dict[str, Any]:
+    """Flat names to arrays where they are; each is fetched when it is written."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+
+
+def _index(model: Published) -> dict[str, Any]:
+    several = len(model.config.texts) > 1
+    index: dict[str, Any] = {
+        "_class_name": "StableDiffusionXLPipeline" if several else "StableDiffusionPipeline",
+        "_diffusers_version": _VERSION,
+        "feature_extractor": [None, None],
+        "scheduler": ["diffusers", str(model.scheduler.get("_class_name", "PNDMScheduler"))],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    for number, text in enumerate(model.config.texts):
+        ending = f"_{number + 1}" if number else ""
+        kind = "CLIPTextModelWithProjection" if text.projection is not None else "CLIPTextModel"
+        index |= {
+            f"text_encoder{ending}": ["transformers", kind],
+            f"tokenizer{ending}": ["transformers", "CLIPTokenizer"],
+        }
+    if several:
+        return {
+            **index,
+            "image_encoder": [None, None],
+            "force_zeros_for_empty_prompt": model.zero_empty_negative,
+        }
+    return {
+        **index,
+        "image_encoder": [None, None],
+        "safety_checker": [None, None],
+        "requires_safety_checker": False,
+    }
