@@ -29,6 +29,7 @@ _GROUPS = (
     "heatmap",
     "check_parity",
     "ask",
+    "generate",
     "table",
     "retrieve",
     "quickstart",

@@ -112,7 +112,7 @@ class Progress:
         self._open_line = False
 
     def update(self, step: int, values: Mapping[str, float]) -> None:
-        """Show the step's ``loss`` and ``speed/...``, if it is time for it; always at the end."""
+        """Show the step, ``loss`` and ``speed/...``, if it is time for it; always at the end."""
         now = self._clock()
         pause = _SECONDS_BETWEEN_REWRITES if self._terminal else _SECONDS_BETWEEN_LINES
         if now - self._shown_at < pause and step < self._total:
@@ -128,7 +128,9 @@ class Progress:
 
     def line(self, step: int, values: Mapping[str, float]) -> str:
         """``shop 120/1000 | loss 2.3456 | 812 examples/s | MFU 41% | data 3% | 0:03:21 left``."""
-        parts = [f"{self._name} {step}/{self._total}", f"loss {values['loss']:.4f}"]
+        parts = [f"{self._name} {step}/{self._total}"]
+        if "loss" in values:
+            parts.append(f"loss {values['loss']:.4f}")
         speed = values.get("speed/examples_per_second", 0.0)
         if speed:
             parts.append(f"{speed:,.0f} examples/s" if speed >= 10 else f"{speed:.1f} examples/s")

@@ -1,0 +1,234 @@
+"""``kmm generate``: pictures from prompts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kmm_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kmm_jax.generation.pipeline import Generated, Pipeline
+    from kmm_jax.generation.request import Request
+
+_DTYPES = ("float32", "bfloat16")
+_SAMPLERS = ("ddim", "pndm", "euler", "dpmpp", "dpmpp-karras", "unipc", "lcm")
+
+
+def add(commands: Any) -> None:
+    """Add ``kmm generate``."""
+    command = commands.add_parser(
+        "generate",
+        help="make pictures from prompts",
+        description="Make pictures with a Stable Diffusion: a folder as diffusers saves it. Each "
+        "PNG says inside how it was made. No safety filter runs unless --safety names a model.",
+    )
+    command.add_argument("model", metavar="MODEL", help="a folder of diffusers")
+    command.add_argument(
+        "prompts",
+        nargs="*",
+        metavar="PROMPT",
+        help='such as "물 속을 헤엄치는 바다거북, 4K"; several make several pictures',
+    )
+    command.add_argument("--prompt-set", metavar="NAME", help="prompts that ship: talk")
+    command.add_argument("--output", type=Path, default=Path("generated"), metavar="DIR")
+    command.add_argument("--negative", metavar="TEXT", help="what to guide away from")
+    command.add_argument("--count", type=int, default=1, metavar="N", help="pictures a prompt")
+    command.add_argument("--scheduler", choices=_SAMPLERS, help="default: the model's own")
+    command.add_argument("--steps", type=int, default=25)
+    command.add_argument("--guidance", type=float, default=7.5)
+    command.add_argument("--seed", type=int, default=0, help="of the first picture")
+    command.add_argument("--height", type=int)
+    command.add_argument("--width", type=int)
+    command.add_argument("--clip-skip", type=int, default=0, metavar="N")
+    command.add_argument("--eta", type=float, default=0.0, help="DDIM's share of fresh noise")
+    command.add_argument("--image", type=Path, help="start from this picture")
+    command.add_argument("--strength", type=float, default=0.8, help="how far to go from it")
+    command.add_argument("--mask", type=Path, help="white where the picture is made anew")
+    command.add_argument("--latents", type=Path, metavar="FILE.npy", help="starting noise")
+    command.add_argument("--save-latents", action="store_true", help="keep them beside each PNG")
+    command.add_argument("--dtype", choices=_DTYPES, default="bfloat16", help="of the networks")
+    command.add_argument("--variant", metavar="NAME", help="of the weights' files, such as fp16")
+    command.add_argument("--tile", type=int, default=0, metavar="LATENTS", help="decode in tiles")
+    command.add_argument(
+        "--grid",
+        choices=("steps",),
+        help="one picture of all: prompts down, 4 to 50 steps across (slides 4.3)",
+    )
+    command.add_argument(
+        "--safety",
+        metavar="MODEL",
+        help="black out what this CLIP finds too near to --safety-concept; off by default",
+    )
+    command.add_argument(
+        "--safety-concept",
+        action="append",
+        metavar="TEXT=COSINE",
+        help='such as "nudity=0.25"; repeat it',
+    )
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load, generate, write."""
+    from kmm_jax.generation.prompt_sets import prompt_set
+
+    prompts = tuple(arguments.prompts)
+    if arguments.prompt_set:
+        prompts += prompt_set(arguments.prompt_set)
+    if not prompts:
+        raise UserError("no prompt: give one or more, or --prompt-set talk")
+    safety = _safety(arguments)
+    image, mask = _picture(arguments.image), _mask(arguments.mask)
+    request = _request(arguments, prompts, image, mask)
+    from kmm_jax.generation.loading import load_pipeline
+    from kmm_jax.training.compile_cache import use_compile_cache
+
+    use_compile_cache()
+    pipeline = load_pipeline(arguments.model, dtype=arguments.dtype, variant=arguments.variant)
+    if safety is None:
+        print("no safety filter runs: look at pictures before you show them", file=sys.stderr)
+    if arguments.grid:
+        return _grid(arguments, pipeline, request, safety)
+    found = _with_progress(pipeline, request, arguments.tile, f"{request.pictures} pictures")
+    for path in _written(arguments, found, safety):
+        print(path)
+    return 0
+
+
+def _request(
+    arguments: argparse.Namespace, prompts: tuple[str, ...], image: Any, mask: Any
+) -> Request:
+    from kmm_jax.generation.request import Request
+
+    return Request(
+        prompts=prompts,
+        negative=arguments.negative,
+        per_prompt=arguments.count,
+        sampler=arguments.scheduler,
+        steps=arguments.steps,
+        guidance=arguments.guidance,
+        height=arguments.height,
+        width=arguments.width,
+        seeds=arguments.seed,
+        skip=arguments.clip_skip,
+        eta=arguments.eta,
+        image=image,
+        strength=arguments.strength,
+        mask=mask,
+        latents=_latents(arguments.latents),
+    )
+
+
+def _with_progress(pipeline: Pipeline, request: Request, tile: int, what: str) -> Generated:
+    from kmm_jax.training.progress import Progress
+
+    bar: Progress | None = None
+    began = 0.0
+
+    def show(done: int, steps: int) -> None:
+        nonlocal bar, began
+        if bar is None:
+            bar, began = Progress(what, steps), time.monotonic()
+        left = (time.monotonic() - began) / max(1, done - 1) * (steps - done)
+        bar.update(done, {"speed/eta_seconds": left} if done > 1 else {})
+
+    try:
+        return pipeline.generate(request, progress=show, tile=tile)
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _written(arguments: argparse.Namespace, found: Generated, safety: Any) -> list[Path]:
+    import numpy as np
+
+    from kmm_jax.files import atomic_write
+    from kmm_jax.generation.picture_file import write_picture
+    from kmm_jax.generation.safety import blackened
+
+    images, flags = blackened(found.images, safety, _tell_blackened)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    written = []
+    for number, (image, settings, flag) in enumerate(
+        zip(images, found.settings, flags, strict=True)
+    ):
+        path = arguments.output / f"{number:03d}-seed{settings['seed']}.png"
+        write_picture(path, image, {**settings, "blackened": flag} if safety else settings)
+        if arguments.save_latents:
+            with atomic_write(path.with_suffix(".npy")) as file:
+                np.save(file, found.latents[number])
+        written.append(path)
+    return written
+
+
+def _grid(arguments: argparse.Namespace, pipeline: Pipeline, request: Request, safety: Any) -> int:
+    from kmm_jax.generation.grid import steps_grid
+    from kmm_jax.generation.picture_file import write_picture
+    from kmm_jax.generation.safety import blackened
+
+    def make(request: Request) -> np.ndarray:
+        found = _with_progress(pipeline, request, arguments.tile, f"{request.steps} steps")
+        return blackened(found.images, safety, _tell_blackened)[0]
+
+    picture, settings = steps_grid(make, request)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / "steps.png"
+    write_picture(path, picture, {**settings, "model": pipeline.name})
+    print(path)
+    return 0
+
+
+def _tell_blackened(count: int) -> None:
+    print(f"the safety filter blackened {count} pictures", file=sys.stderr)
+
+
+def _safety(arguments: argparse.Namespace) -> Any:
+    if not arguments.safety:
+        if arguments.safety_concept:
+            raise UserError("--safety-concept needs --safety MODEL, a CLIP to look with")
+        return None
+    concepts: dict[str, float] = {}
+    for given in arguments.safety_concept or ():
+        text, _, limit = given.rpartition("=")
+        try:
+            concepts[text.strip()] = float(limit)
+        except ValueError:
+            raise UserError(f"--safety-concept {given!r}: write TEXT=COSINE, nudity=0.25") from None
+    from kmm_jax.generation.safety import ConceptFilter
+    from kmm_jax.inference import load
+
+    return ConceptFilter(load(arguments.safety), concepts)
+
+
+def _picture(path: Path | None) -> np.ndarray | None:
+    if path is None:
+        return None
+    import numpy as np
+
+    from kmm_jax.data.images import open_rgb
+
+    if not path.is_file():
+        raise UserError(f"--image {path} is no file")
+    return np.asarray(open_rgb(path.read_bytes(), 4096))
+
+
+def _mask(path: Path | None) -> np.ndarray | None:
+    found = _picture(path)
+    return None if found is None else found.mean(axis=-1) >= 128
+
+
+def _latents(path: Path | None) -> np.ndarray | None:
+    if path is None:
+        return None
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--latents {path} is no array of NumPy: {error}") from error

@@ -1,0 +1,38 @@
+"""From a path to a generator in use: a folder of diffusers, or a run of this library."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kmm_jax.errors import UserError
+from kmm_jax.generation.pipeline import Pipeline
+from kmm_jax.interop.diffusers import folder
+from kmm_jax.interop.diffusers.folder import DType
+
+
+def load_pipeline(
+    path: str | os.PathLike[str], *, dtype: DType = "float32", variant: str | None = None
+) -> Pipeline:
+    """A text-to-image model ready for use.
+
+    Args:
+        path: a folder as diffusers saves it: Stable Diffusion 1.x, 2.x or XL, in safetensors.
+        dtype: of the networks. The sampler, guidance and timesteps are float32 whatever it is.
+        variant: of the files, ``"fp16"`` say, where a folder holds several.
+
+    Raises:
+        UserError, DataError: no such model, pickles only, damaged, or not of a kind built here.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise UserError(f"no model at {place}")
+    found = folder.read(place, dtype=dtype, variant=variant)
+    return Pipeline(
+        found.config,
+        found.params,
+        found.tokenizers,
+        found.scheduler,
+        zero_empty_negative=found.zero_empty_negative,
+        name=place.name,
+    )
