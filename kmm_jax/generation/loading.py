@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kmm_jax.errors import UserError
 from kmm_jax.generation.pipeline import Pipeline
+from kmm_jax.generation.runs import in_dtype, is_run, published_run
 from kmm_jax.interop.diffusers import folder
 from kmm_jax.interop.diffusers.folder import DType
 
@@ -17,7 +18,8 @@ def load_pipeline(
     """A text-to-image model ready for use.
 
     Args:
-        path: a folder as diffusers saves it: Stable Diffusion 1.x, 2.x or XL, in safetensors.
+        path: a folder as diffusers saves it: Stable Diffusion 1.x, 2.x or XL, in safetensors; or
+            a run of this library that trained one.
         dtype: of the networks. The sampler, guidance and timesteps are float32 whatever it is.
         variant: of the files, ``"fp16"`` say, where a folder holds several.
 
@@ -27,7 +29,10 @@ def load_pipeline(
     place = Path(path)
     if not place.exists():
         raise UserError(f"no model at {place}")
-    found = folder.read(place, dtype=dtype, variant=variant)
+    if is_run(place):
+        found = in_dtype(published_run(place), dtype)
+    else:
+        found = folder.read(place, dtype=dtype, variant=variant)
     return Pipeline(
         found.config,
         found.params,

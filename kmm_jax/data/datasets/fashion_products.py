@@ -41,7 +41,7 @@ _BLOCK = 512
 
 def rows(folder: Path | None, split: Split) -> Iterator[tuple[dict[str, Any], bytes]]:
     """The rows of one split; see :func:`kmm_jax.data.datasets.open_rows`."""
-    return photo_rows(_photos(data_folder(folder)), split, NAME, _texts)
+    return photo_rows(photos(data_folder(folder)), split, NAME, _texts)
 
 
 def products(folder: Path | None) -> list[Product]:
@@ -50,7 +50,7 @@ def products(folder: Path | None) -> list[Product]:
     Raises:
         DataError: the data set is not there.
     """
-    return [photo.facts for photo in _photos(data_folder(folder))]
+    return [photo.facts for photo in photos(data_folder(folder))]
 
 
 def is_there(folder: Path) -> bool:
@@ -58,7 +58,12 @@ def is_there(folder: Path) -> bool:
     return _layout(folder) is not None
 
 
-def _photos(folder: Path | None) -> list[Photo]:
+def photos(folder: Path | None) -> list[Photo]:
+    """Every product's photo, in the order of the table; each is read when it is asked for.
+
+    Raises:
+        DataError: the data set is not there.
+    """
     found = _layout(folder) if folder else None
     if found is None:
         raise not_found(NAME, folder, DATASETS[NAME].layouts)

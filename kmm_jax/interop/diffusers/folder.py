@@ -24,7 +24,12 @@ from kmm_jax.interop.diffusers import configs, names
 from kmm_jax.interop.names import Rule, put, taken
 from kmm_jax.interop.native import unflatten
 from kmm_jax.interop.weights import Weights, open_weights, write_weights
-from kmm_jax.models.diffusion.config import LatentDiffusionConfig, TextEncoderConfig
+from kmm_jax.models.diffusion.autoencoder import Autoencoder
+from kmm_jax.models.diffusion.config import (
+    LatentDiffusionConfig,
+    TextEncoderConfig,
+    VAEConfig,
+)
 from kmm_jax.models.diffusion.modeling import abstract
 from kmm_jax.text.adopted import adopt
 from kmm_jax.text.clip_bpe import save_clip_folder
@@ -100,12 +105,12 @@ def read(path: str | Path, *, dtype: DType = "float32", variant: str | None = No
         read_text_encoder(folder / name, dtype=dtype, variant=variant) for name in encoders
     )
     unet = _json(folder / "unet" / "config.json")
-    vae = _json(folder / "vae" / "config.json")
+    vae_config, vae_params = read_autoencoder(folder / "vae", dtype=dtype, variant=variant)
     try:
         config = LatentDiffusionConfig(
             texts=tuple(text for text, _ in texts),
             unet=configs.unet_config(unet, dtype=dtype, where=f"{folder}/unet/config.json"),
-            vae=configs.vae_config(vae, dtype=dtype, where=f"{folder}/vae/config.json"),
+            vae=vae_config,
         )
     except ValueError as error:
         raise DataError(f"{folder}: {error}") from error
@@ -118,12 +123,7 @@ def read(path: str | Path, *, dtype: DType = "float32", variant: str | None = No
             shapes["unet"],
             dtype,
         ),
-        "vae": _taken(
-            names.network_rules(names.shapes_of(shapes["vae"])),
-            names.modern_vae(component(folder / "vae", _NETWORK, variant)),
-            shapes["vae"],
-            dtype,
-        ),
+        "vae": vae_params,
     }
     return Published(
         config=config,
@@ -155,6 +155,31 @@ def read_text_encoder(
     )
     shapes = abstract_text(config)
     return config, _taken(names.text_encoder_rules(config), weights, shapes, dtype)
+
+
+def read_autoencoder(
+    folder: Path, *, dtype: DType = "float32", variant: str | None = None
+) -> tuple[VAEConfig, dict[str, Any]]:
+    """An autoencoder and its parameters.
+
+    Raises:
+        UserError, DataError: as ``read``.
+    """
+    about = _json(folder / "config.json")
+    config = configs.vae_config(about, dtype=dtype, where=f"{folder}/config.json")
+    module = nnx.eval_shape(lambda: Autoencoder(config, rngs=nnx.Rngs(0)))
+    shapes = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+    rules = names.network_rules(names.shapes_of(shapes))
+    weights = names.modern_vae(component(folder, _NETWORK, variant))
+    return config, _taken(rules, weights, shapes, dtype)
+
+
+def write_autoencoder(
+    folder: Path, config: VAEConfig, params: Any, *, dtype: DType = "float32"
+) -> None:
+    """Write an autoencoder into a folder that is not there yet."""
+    rules = names.network_rules(names.shapes_of(params))
+    _write_part(folder, _NETWORK, configs.vae_json(config), rules, params, dtype)
 
 
 def component(folder: Path, name: str, variant: str | None = None) -> Weights:
@@ -257,14 +282,7 @@ def write(path: str | Path, model: Published, *, dtype: DType = "float32") -> No
             model.params["unet"],
             dtype,
         )
-        _write_part(
-            whole / "vae",
-            _NETWORK,
-            configs.vae_json(config.vae),
-            names.network_rules(names.shapes_of(shapes["vae"])),
-            model.params["vae"],
-            dtype,
-        )
+        write_autoencoder(whole / "vae", config.vae, model.params["vae"], dtype=dtype)
         (whole / "scheduler").mkdir()
         write_json(whole / "scheduler" / "scheduler_config.json", dict(model.scheduler))
         write_json(whole / INDEX, _index(model))
