@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,15 +140,40 @@ def _initial(
                 "that --init names; give --init WEIGHTS"
             )
         return None
-    from kmm_jax.inference.initial import InitialWeights
-
     first = processes is None or processes.index == 0
 
     def tell(text: str) -> None:
         if first:
             print(f"{experiment.name}: {text}", file=sys.stderr, flush=True)
 
-    return InitialWeights(arguments.init, experiment.task.model, tell=tell, **options)
+    return _weights(arguments.init, experiment, options, tell)
+
+
+def _weights(
+    path: str, experiment: Any, options: dict[str, Any], tell: Callable[[str], None]
+) -> Beginning:
+    from kmm_jax.models.diffusion.config import LatentDiffusionConfig
+    from kmm_jax.models.diffusion.distillation import DistillationConfig
+
+    model = experiment.task.model
+    if not isinstance(model, LatentDiffusionConfig | DistillationConfig):
+        from kmm_jax.inference.initial import InitialWeights
+
+        return InitialWeights(path, model, tell=tell, **options)
+    from kmm_jax.errors import ConfigError
+
+    if any(options.values()):
+        raise ConfigError(
+            "--init-fresh, --init-drop and --swap-vocabulary are not known of generators, whose "
+            "weights are taken part by part"
+        )
+    if isinstance(model, DistillationConfig):
+        from kmm_jax.generation.teaching import teacher_weights
+
+        return teacher_weights(Path(path), experiment)
+    from kmm_jax.generation.beginning import GeneratorWeights
+
+    return GeneratorWeights(Path(path), model, tell=tell)
 
 
 def _window(text: str) -> tuple[int, int]:

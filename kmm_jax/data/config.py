@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from kmm_jax.data.augment import AugmentConfig
 from kmm_jax.data.schema import QUESTIONS, TEXT_FIELDS
+from kmm_jax.data.text_pairs import TextPairs
 from kmm_jax.errors import ConfigError, nearest
 
 # [BOS] [STYLE] one token [EOS]
@@ -112,8 +113,12 @@ def thread_count(config: DataConfig) -> int:
     return min(available, _MOST_THREADS)
 
 
-def batch_shapes(config: DataConfig, rows: int) -> dict[str, tuple[tuple[int, ...], str]]:
+def batch_shapes(
+    config: DataConfig | TextPairs, rows: int
+) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and dtype of each array of a training batch."""
+    if isinstance(config, TextPairs):
+        return config.batch_shapes(rows)
     pixels = (config.image_size, config.image_size, 3)
     shapes: dict[str, tuple[tuple[int, ...], str]] = {
         "image": ((rows, *pixels), "uint8"),

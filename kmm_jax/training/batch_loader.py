@@ -48,20 +48,23 @@ def open_loader(
         DataError: data or tokenizer cannot be read.
     """
     from kmm_jax.data.loader import Loader
+    from kmm_jax.data.pair_loader import PairLoader
+    from kmm_jax.data.text_pairs import TextPairs
     from kmm_jax.text.tokenizer import Tokenizer
 
     if tokenizer_file is None:
         raise ConfigError("the experiment names no tokenizer; give tokenizer=FOLDER")
     tokenizer = Tokenizer.load(tokenizer_file)
+    shares = {
+        "global_batch_size": experiment.global_batch_size,
+        "process_index": jax.process_index(),
+        "process_count": jax.process_count(),
+    }
+    if isinstance(experiment.data, TextPairs):
+        return PairLoader(experiment.data, tokenizer, **shares), tokenizer.vocab_size
     _check_padding(experiment, tokenizer.pad_id)
-    loader = Loader(
-        experiment.data,
-        tokenizer,
-        global_batch_size=experiment.global_batch_size,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        log_path=run_dir / "bad_rows.jsonl",
-    )
+    log_path = run_dir / "bad_rows.jsonl"
+    loader = Loader(experiment.data, tokenizer, **shares, log_path=log_path)
     return loader, tokenizer.vocab_size
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from kmm_jax.data.config import DataConfig
+from kmm_jax.data.text_pairs import TextPairs
 from kmm_jax.errors import ConfigError
 from kmm_jax.training import duration
 from kmm_jax.training.checkpoint_config import CheckpointConfig
@@ -49,7 +50,7 @@ class Experiment:
 
     name: str
     task: Any
-    data: DataConfig
+    data: DataConfig | TextPairs
     tokenizer: str | None = None
     global_batch_size: int
     duration: str

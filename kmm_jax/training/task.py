@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from flax import nnx
     from jax.sharding import Mesh, PartitionSpec
 
-    from kmm_jax.data.config import DataConfig
-
 
 STATISTICS = "statistics"
 """Among a loss's scalars, the new values of running statistics: ``Statistics``."""
@@ -59,7 +57,7 @@ class Task(Protocol):
 class CheckedTask(Protocol):
     """A task that can tell early that it does not fit the data or the tokenizer."""
 
-    def check(self, *, data: DataConfig, vocabulary: int | None) -> None:
+    def check(self, *, data: Any, vocabulary: int | None) -> None:
         """Raise ConfigError before anything is compiled; ``vocabulary`` is the tokenizer's size."""
         ...
 

@@ -21,6 +21,7 @@ import numpy as np
 from kmm_jax.corpus import tables
 from kmm_jax.corpus.sweep.page import write_page
 from kmm_jax.corpus.sweep.scan import BINS, Scanned, default_thresholds, scan
+from kmm_jax.data.config import DataConfig
 from kmm_jax.data.selection import FIELDS, Selection, agreeing, write_selection
 from kmm_jax.data.sources import ShardSource, open_source
 from kmm_jax.errors import ConfigError, DataError, UserError, nearest
@@ -173,6 +174,7 @@ def _one(
         ],
     )
     fields = ((condition.field, 1.0),)
+    assert isinstance(experiment.data, DataConfig)  # the sweep's own configuration says so
     experiment = dataclasses.replace(
         experiment, data=dataclasses.replace(experiment.data, fields=fields)
     )

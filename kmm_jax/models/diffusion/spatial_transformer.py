@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from kmm_jax.models.attention import attend, project
 from kmm_jax.models.diffusion.layers import group_norm
+from kmm_jax.models.diffusion.responder import tell_queries
 
 # Transformer2DModel norms with this, whatever the ResNet blocks beside it take.
 _EPSILON = 1e-6
@@ -53,19 +54,10 @@ class CrossAttention(nnx.Module):
             q_BTD, k_BSD, v_BSD = project(x_BTD, (self.to_q, self.to_k, self.to_v))
         else:
             q_BTD = self.to_q(x_BTD)
+            tell_queries(q_BTD)
             k_BSD, v_BSD = project(context_BSC, (self.to_k, self.to_v))
         y_BTHK = attend(*map(self._split, (q_BTD, k_BSD, v_BSD)))
         return self.to_out(y_BTHK.reshape(x_BTD.shape))
-
-    def response(
-        self, q_BTD: Float[Array, "B T D"], context_BSC: Float[Array, "B S C"]
-    ) -> Float[Array, "B T D"]:
-        """What given queries gather from a context, before it is projected out.
-
-        All that a UNet sees of a text goes through this.
-        """
-        k_BSD, v_BSD = project(context_BSC, (self.to_k, self.to_v))
-        return attend(*map(self._split, (q_BTD, k_BSD, v_BSD))).reshape(q_BTD.shape)
 
 
 class GEGLU(nnx.Module):

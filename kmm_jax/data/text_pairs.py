@@ -1,0 +1,42 @@
+"""What a text encoder is taught from: tables of parallel texts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kmm_jax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextPairs:
+    """What to teach a text encoder from.
+
+    Attributes:
+        files: tables with the columns ``ko`` and ``en``, and the weight of each in the mixture.
+        teacher_tokenizer: folder of the tokenizer that the teacher reads English by. The student
+            reads by the experiment's.
+        text_length: tokens of a text, marks included, of both.
+        empty: share of pairs that are empty texts, which guidance needs.
+    """
+
+    files: tuple[tuple[str, float], ...]
+    teacher_tokenizer: str
+    text_length: int
+    empty: float = 0.02
+    seed: int = 0
+    styled: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise ConfigError("data.files is empty; name at least one table of pairs")
+        for path, weight in self.files:
+            if not weight > 0:
+                raise ConfigError(f"the weight of {path} must be above 0, found {weight}")
+        if not 0 <= self.empty < 1:
+            raise ConfigError(f"data.empty must lie from 0 to below 1, found {self.empty}")
+        if self.styled:
+            raise ConfigError("prompts have no style tokens: set data.styled=false")
+
+    def batch_shapes(self, rows: int) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of each array of a training batch."""
+        return dict.fromkeys(("korean", "english", "teacher"), ((rows, self.text_length), "int32"))
