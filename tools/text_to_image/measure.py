@@ -1,0 +1,112 @@
+"""What a reader of prompts makes of them: pictures, and the classifier's verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmm_jax.data.datasets.fashion_pairs import COLORS, TYPES, Pair
+from kmm_jax.data.datasets.fashion_prompts import Look, draw
+from kmm_jax.evaluation.kernel_distance import kernel_distance
+from kmm_jax.files import read_json, write_json
+from kmm_jax.generation.loading import load_pipeline
+from kmm_jax.generation.request import Request
+from tools.text_to_image.classifier import Classifier
+from tools.text_to_image.data import World
+
+_BATCH = 40
+GUIDANCE, STEPS, SAMPLER = 3.0, 15, "dpmpp"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Prompts in both languages, and what they ask for."""
+
+    pairs: tuple[Pair, ...]
+    korean: tuple[str, ...]
+    english: tuple[str, ...]
+    held_out: np.ndarray
+
+    def prompts(self, language: str) -> tuple[str, ...]:
+        """Of one language."""
+        return self.korean if language == "ko" else self.english
+
+
+def asked(world: World, *, each: int, seed: int = 0) -> Asked:
+    """``each`` held-out wordings of every held-out pair and of as many trained ones."""
+    rng = random.Random(seed)
+    trained = [pair for pair in world.trained if world.counts[_key(pair)] >= 5]
+    pairs = [*world.held_out, *rng.sample(trained, len(world.held_out))]
+    rows = [pair for pair in pairs for _ in range(each)]
+    looks = [Look(type=type_, color=color) for type_, color in rows]
+    return Asked(
+        pairs=tuple(rows),
+        korean=tuple(draw(rng, look, "ko", "held_out") for look in looks),
+        english=tuple(draw(rng, look, "en", "held_out") for look in looks),
+        held_out=np.asarray([pair in world.held_out for pair in rows]),
+    )
+
+
+def _key(pair: Pair) -> str:
+    return f"{pair[0]}-{pair[1]}".replace(" ", "_")
+
+
+def pictures(
+    model: Path,
+    prompts: Sequence[str],
+    *,
+    steps: int = STEPS,
+    sampler: str = SAMPLER,
+    guidance: float = GUIDANCE,
+) -> np.ndarray:
+    """A picture of each prompt (N, S, S, 3) uint8; the same place has the same noise."""
+    pipeline = load_pipeline(model)
+    made = []
+    for start in range(0, len(prompts), _BATCH):
+        some = list(prompts[start : start + _BATCH])
+        fill = _BATCH - len(some)  # so that one program serves all
+        request = Request(
+            prompts=(*some, *some[-1:] * fill),
+            sampler=sampler,
+            steps=steps,
+            guidance=guidance,
+            seeds=start,
+        )
+        made.append(pipeline.generate(request).images[: len(some)])
+    return np.concatenate(made)
+
+
+def scores(
+    images: np.ndarray, wanted: Asked, judge: Classifier, real: np.ndarray
+) -> dict[str, float]:
+    """Shares of right types and colours, on all prompts and on held-out pairs; kernel distance.
+
+    Args:
+        real: features of real photos of the same classifier.
+    """
+    features, types, colors = judge.read(images)
+    right = {
+        "type": types == [TYPES.index(type_) for type_, _ in wanted.pairs],
+        "color": colors == [COLORS.index(color) for _, color in wanted.pairs],
+    }
+    right["both"] = right["type"] & right["color"]
+    found = {name: float(each.mean()) for name, each in right.items()}
+    found |= {
+        f"held_out/{name}": float(each[wanted.held_out].mean()) for name, each in right.items()
+    }
+    return {**found, "kernel_distance": kernel_distance(features, real)}
+
+
+def kept(file: Path, measure: Any) -> Any:
+    """What ``measure`` gives, measured once."""
+    found = read_json(file)
+    if found is None:
+        found = measure()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, found)
+    return found
