@@ -59,6 +59,13 @@ def starting_noise(seed_B: Int[Array, " B"], shape: tuple[int, ...]) -> Float[Ar
     return _normal(seed_B, _START, jnp.uint32(0), shape)
 
 
+def step_noise(
+    seed_B: Int[Array, " B"], index: Int[Array, ""], shape: tuple[int, ...]
+) -> Float[Array, "B h w Z"]:
+    """Standard normal noise of a step of a stochastic sampler, of each picture by its own seed."""
+    return _normal(seed_B, _STEPS, index, shape)
+
+
 def _normal(seed_B: Array, stream: int, index: Array, shape: tuple[int, ...]) -> Array:
     def one(seed: Array) -> Array:
         key = jax.random.fold_in(jax.random.key(seed), stream)
@@ -156,7 +163,7 @@ def denoise_latents(
         denoise,
         start,
         table,
-        noise=lambda index: _normal(seed_B, _STEPS, index, shape),
+        noise=lambda index: step_noise(seed_B, index, shape),
         step_hook=after,
     )
 
