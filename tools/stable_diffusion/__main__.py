@@ -45,7 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := [name for name in names if name not in NAMES]:
         print(f"stable_diffusion: no {unknown[0]!r}; there are {', '.join(NAMES)}", file=sys.stderr)
         return 2
-    values = {k: v for k, v in results.read(page.NAME).items() if k in NAMES}
     for name in names:
         command = f"python -m tools.stable_diffusion {name}"
         try:
@@ -53,8 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (UserError, ImportError) as error:
             print(f"stable_diffusion: {error}", file=sys.stderr)
             return 2
-        # Its own, because the others may be of another day; written now, for the rest takes long.
-        values[name] = {**found, "provenance": results.provenance(command)}
+        # With its own provenance, because the others may be of another day; written now, for the
+        # rest takes long, and read only now, for another process may have measured others.
+        values = {
+            **results.read(page.NAME),
+            name: {**found, "provenance": results.provenance(command)},
+        }
         page.write({name: values[name] for name in NAMES if name in values}, command)
         print(f"{name}: {found}", file=sys.stderr, flush=True)
     return 0
