@@ -37,6 +37,7 @@ BENCHMARKS = {
         what="uncached over cached seconds, 64 tokens", aim=">= 5", met=lambda x: x >= 5
     ),
     "train_step": Benchmark(what="open_clip's seconds a CLIP train step over ours, CPU, float32"),
+    "generate": Benchmark(what="diffusers' seconds a picture over ours, CPU, float32"),
 }
 
 

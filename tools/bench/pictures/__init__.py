@@ -1,0 +1,1 @@
+"""Making pictures, ours and diffusers': what is timed, and both sides of it."""
