@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -30,6 +31,14 @@ SCHEDULER = {
     "set_alpha_to_one": False,
     "skip_prk_steps": True,
 }
+# What is made for each kind, and how it differs from SD 1.
+KINDS: dict[str, dict[str, Any]] = {
+    "sd1": {},
+    "sd2": {"kind": "sd2", "prediction": "v_prediction"},
+    "sdxl": {"kind": "sdxl"},
+    "inpainting": {"in_channels": 9},
+    "lcm": {"time_cond_proj_dim": 32},
+}
 _LEVELS = {
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
@@ -38,6 +47,18 @@ _LEVELS = {
     "norm_num_groups": 16,
     "sample_size": 8,
 }
+
+
+class Made(NamedTuple):
+    """A folder, and the pipeline of diffusers that was saved there."""
+
+    folder: Path
+    pipeline: Any
+
+
+def made(place: Path, kind: str) -> Made:
+    """A small Stable Diffusion of one of `KINDS`, saved below ``place``."""
+    return Made(place / "model", pipeline(place, **KINDS[kind]))
 
 
 def diffusers() -> Any:
@@ -121,6 +142,8 @@ def pipeline(
     import transformers
 
     library = diffusers()
+    # Layers so small are slower with several, most of all beside other processes.
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     bpe = train_clip_bpe(TEXTS, 600)
     assert bpe.vocab_size == VOCABULARY, bpe.vocab_size
@@ -147,3 +170,8 @@ def pipeline(
     with contextlib.redirect_stderr(io.StringIO()):
         whole.save_pretrained(folder / "model")
     return whole
+
+
+def scheduler_file(pipeline: Any) -> dict[str, Any]:
+    """What diffusers writes as the scheduler_config.json of a pipeline."""
+    return dict(json.loads(pipeline.scheduler.to_json_string()))

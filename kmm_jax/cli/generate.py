@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from pathlib import Path
@@ -35,23 +36,40 @@ def add(commands: Any) -> None:
         metavar="PROMPT",
         help='such as "물 속을 헤엄치는 바다거북, 4K"; several make several pictures',
     )
-    command.add_argument("--prompt-set", metavar="NAME", help="prompts that ship: talk")
+    command.add_argument("--prompt-set", metavar="NAME", help="prompts that ship: talk, steps")
     command.add_argument("--output", type=Path, default=Path("generated"), metavar="DIR")
-    command.add_argument("--negative", metavar="TEXT", help="what to guide away from")
+    command.add_argument(
+        "--negative", metavar="TEXT", help="what to guide away from; for all prompts"
+    )
     command.add_argument("--count", type=int, default=1, metavar="N", help="pictures a prompt")
     command.add_argument("--scheduler", choices=_SAMPLERS, help="default: the model's own")
     command.add_argument("--steps", type=int, default=25)
     command.add_argument("--guidance", type=float, default=7.5)
     command.add_argument("--seed", type=int, default=0, help="of the first picture")
-    command.add_argument("--height", type=int)
-    command.add_argument("--width", type=int)
-    command.add_argument("--clip-skip", type=int, default=0, metavar="N")
+    command.add_argument("--height", type=int, metavar="PIXELS")
+    command.add_argument("--width", type=int, metavar="PIXELS")
+    command.add_argument(
+        "--clip-skip", type=int, default=0, metavar="N", help="last layers of the text encoder"
+    )
     command.add_argument("--eta", type=float, default=0.0, help="DDIM's share of fresh noise")
-    command.add_argument("--image", type=Path, help="start from this picture")
+    command.add_argument(
+        "--image",
+        type=Path,
+        help="start from this picture, scaled to --height and --width if given",
+    )
     command.add_argument("--strength", type=float, default=0.8, help="how far to go from it")
     command.add_argument("--mask", type=Path, help="white where the picture is made anew")
-    command.add_argument("--latents", type=Path, metavar="FILE.npy", help="starting noise")
-    command.add_argument("--save-latents", action="store_true", help="keep them beside each PNG")
+    command.add_argument(
+        "--latents",
+        type=Path,
+        metavar="FILE.npy",
+        help="your own noise to start from, standard normal",
+    )
+    command.add_argument(
+        "--save-latents",
+        action="store_true",
+        help="keep what a PNG was decoded from beside it, as .npy",
+    )
     command.add_argument("--dtype", choices=_DTYPES, default="bfloat16", help="of the networks")
     command.add_argument("--variant", metavar="NAME", help="of the weights' files, such as fp16")
     command.add_argument("--tile", type=int, default=0, metavar="LATENTS", help="decode in tiles")
@@ -155,10 +173,11 @@ def _written(arguments: argparse.Namespace, found: Generated, safety: Any) -> li
     images, flags = blackened(found.images, safety, _tell_blackened)
     arguments.output.mkdir(parents=True, exist_ok=True)
     written = []
+    first = _first_free(arguments.output)
     for number, (image, settings, flag) in enumerate(
         zip(images, found.settings, flags, strict=True)
     ):
-        path = arguments.output / f"{number:03d}-seed{settings['seed']}.png"
+        path = arguments.output / f"{first + number:03d}-seed{settings['seed']}.png"
         write_picture(path, image, {**settings, "blackened": flag} if safety else settings)
         if arguments.save_latents:
             with atomic_write(path.with_suffix(".npy")) as file:
@@ -167,19 +186,27 @@ def _written(arguments: argparse.Namespace, found: Generated, safety: Any) -> li
     return written
 
 
+def _first_free(folder: Path) -> int:
+    """The number to go on from, so that no earlier picture is lost."""
+    named = (re.match(r"(\d+)-seed", path.name) for path in folder.iterdir())
+    return max((int(each[1]) + 1 for each in named if each), default=0)
+
+
 def _grid(arguments: argparse.Namespace, pipeline: Pipeline, request: Request, safety: Any) -> int:
     from kmm_jax.generation.grid import steps_grid
     from kmm_jax.generation.picture_file import write_picture
     from kmm_jax.generation.safety import blackened
 
-    def make(request: Request) -> np.ndarray:
+    def make(request: Request) -> tuple[np.ndarray, dict[str, Any]]:
         found = _with_progress(pipeline, request, arguments.tile, f"{request.steps} steps")
-        return blackened(found.images, safety, _tell_blackened)[0]
+        return blackened(found.images, safety, _tell_blackened)[0], found.settings[0]
 
     picture, settings = steps_grid(make, request)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    path = arguments.output / "steps.png"
-    write_picture(path, picture, {**settings, "model": pipeline.name})
+    path = (
+        arguments.output / f"{_first_free(arguments.output):03d}-seed{settings['seed']}-steps.png"
+    )
+    write_picture(path, picture, settings)
     print(path)
     return 0
 
@@ -229,6 +256,9 @@ def _latents(path: Path | None) -> np.ndarray | None:
     import numpy as np
 
     try:
-        return np.load(path, allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError("it holds several; save one with numpy.save")
+        return found
     except (OSError, ValueError) as error:
         raise UserError(f"--latents {path} is no array of NumPy: {error}") from error

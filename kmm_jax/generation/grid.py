@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,32 +16,30 @@ STEPS = (4, 8, 10, 20, 25, 50)
 
 
 def steps_grid(
-    make: Callable[[Request], np.ndarray], request: Request, steps: Sequence[int] = STEPS
+    make: Callable[[Request], tuple[np.ndarray, Mapping[str, Any]]],
+    request: Request,
+    steps: Sequence[int] = STEPS,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """One picture of each prompt at each number of steps, all from the same noise.
 
     Args:
-        make: a request -> its pictures (B, H, W, 3) uint8.
+        make: a request -> its pictures (B, H, W, 3) uint8, and the settings of the first.
 
     Returns:
         The picture (H, W, 3) uint8, and what made it.
     """
     seeds = (request.picture_seeds[0],) * len(request.prompts)
     one_each = dataclasses.replace(request, per_prompt=1, seeds=seeds)
-    columns = [make(dataclasses.replace(one_each, steps=count)) for count in steps]
+    columns, settings = zip(
+        *(make(dataclasses.replace(one_each, steps=count)) for count in steps), strict=True
+    )
     picture = sheet(
         np.stack(columns, axis=1),
         rows=request.prompts,
         columns=[f"{count} steps" for count in steps],
     )
-    settings = {
-        "prompt": " | ".join(request.prompts),
-        "steps": " ".join(map(str, steps)),
-        "sampler": request.sampler,
-        "guidance": request.guidance,
-        "seed": seeds[0],
-    }
-    return picture, settings
+    whole = {"prompt": " | ".join(request.prompts), "steps": " ".join(map(str, steps))}
+    return picture, {**settings[0], **whole}
 
 
 def sheet(

@@ -1,4 +1,4 @@
-"""From a path to a generator in use: a folder of diffusers, or a run of this library."""
+"""From a path to a generator in use."""
 
 from __future__ import annotations
 

@@ -17,22 +17,40 @@ from kmm_jax.files import atomic_write
 _KEY = "kmm_jax"
 
 
+# Ours -> what the line of image viewers calls it.
+_LINE = {
+    "steps": "Steps",
+    "sampler": "Sampler",
+    "guidance": "CFG scale",
+    "seed": "Seed",
+    "model": "Model",
+    "strength": "Denoising strength",
+}
+
+
 def write_picture(path: Path, image_HW3: np.ndarray, settings: Mapping[str, Any]) -> None:
     """Write a PNG, whole or not at all, with ``settings`` inside it as JSON.
 
-    Other programs show them as the text field ``kmm_jax``; ``parameters`` holds the prompt and the
-    main settings in a line, where image viewers for generated pictures look.
+    Other programs show them as the text field ``kmm_jax``; ``parameters`` holds the prompts and the
+    main settings as viewers of generated pictures read them.
     """
     about = PngInfo()
     about.add_itxt(_KEY, json.dumps(dict(settings), ensure_ascii=False, sort_keys=True))
-    line = ", ".join(
-        f"{name}: {settings[name]}"
-        for name in ("steps", "sampler", "guidance", "seed", "model")
-        if settings.get(name) is not None
-    )
-    about.add_itxt("parameters", f"{settings.get('prompt', '')}\n{line}")
+    about.add_itxt("parameters", _parameters(settings, image_HW3.shape))
     with atomic_write(path) as file:
         Image.fromarray(image_HW3).save(file, format="PNG", pnginfo=about)
+
+
+def _parameters(settings: Mapping[str, Any], shape: tuple[int, ...]) -> str:
+    lines = [str(settings.get("prompt", ""))]
+    if settings.get("negative"):
+        lines.append(f"Negative prompt: {settings['negative']}")
+    named = {name: settings.get(key) for key, name in _LINE.items()}
+    named["Size"] = f"{shape[1]}x{shape[0]}"
+    lines.append(
+        ", ".join(f"{name}: {value}" for name, value in named.items() if value is not None)
+    )
+    return "\n".join(lines)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -48,4 +66,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is no picture: {error}") from error
     if text is None:
         raise DataError(f"{path} holds no settings: it was not made by `kmm generate`")
-    return dict(json.loads(text))
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the settings in {path} are damaged: {error}") from error

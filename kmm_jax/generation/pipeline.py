@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,22 +15,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from PIL import Image
 
 from kmm_jax.errors import UserError
 from kmm_jax.generation import decoding, prompts
-from kmm_jax.generation.program import Known, denoise_latents, starting_noise
+from kmm_jax.generation.compiled import Programs, filled
+from kmm_jax.generation.program import Known, advance_latents, begin_latents, starting_noise
 from kmm_jax.generation.request import Request
 from kmm_jax.generation.schedulers.build import make_table
-from kmm_jax.generation.schedulers.config import SchedulerConfig, for_sampler, parse
+from kmm_jax.generation.schedulers.config import SchedulerConfig, name_of, parse, to_file
 from kmm_jax.generation.schedulers.table import Table
+from kmm_jax.generation.starting_image import image_size, images_and_masks, shrunk
 from kmm_jax.models.diffusion.config import LatentDiffusionConfig
 from kmm_jax.models.diffusion.modeling import LatentDiffusion, abstract
 from kmm_jax.text.tokenizer import Tokenizer
-
-_BATCH = PartitionSpec("data")
-_EVERYWHERE = PartitionSpec()
 
 Tell = Callable[[int, int], None]
 
@@ -61,8 +60,10 @@ class Pipeline:
     devices of this machine, each computed whole on one.
 
     Attributes:
-        config, tokenizers, scheduler: of the model.
-        hash: what identifies it in the settings of a picture, if anything.
+        config, tokenizers: of the model.
+        scheduler: the content of its ``scheduler_config.json``.
+        name: what the settings of a picture call the model.
+        programs: what was compiled so far.
     """
 
     def __init__(
@@ -79,24 +80,21 @@ class Pipeline:
         """``params`` as ``nnx.merge`` takes them; they are put on every device."""
         self.config = config
         self.tokenizers = tuple(tokenizers)
-        self.scheduler = scheduler if isinstance(scheduler, SchedulerConfig) else parse(scheduler)
+        # Read when a sampler is asked for: a model whose own is not known here has the others.
+        given = to_file(scheduler) if isinstance(scheduler, SchedulerConfig) else scheduler
+        self.scheduler = dict(given)
         self.name = name
         self._zero_empty = zero_empty_negative
-        devices = list(devices or jax.local_devices())
-        self._mesh = jax.make_mesh(
-            (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
-        )
+        self.programs = Programs(devices or jax.local_devices())
         module = abstract(config)
         self._whole = nnx.graphdef(module)
         self._unet = nnx.graphdef(module.unet)
-        self.params = jax.device_put(params, NamedSharding(self._mesh, _EVERYWHERE))
-        self._programs: dict[Any, Any] = {}
-        self._listener: Callable[[Any], None] | None = None
+        self.params = self.programs.everywhere(params)
 
     @property
     def compiled(self) -> int:
         """How many programs were compiled so far."""
-        return len(self._programs)
+        return len(self.programs.compiled)
 
     def generate(
         self, request: Request, *, progress: Tell | None = None, tile: int = 0
@@ -104,32 +102,38 @@ class Pipeline:
         """The pictures of a request.
 
         Args:
-            progress: called with the number of steps done, and of all.
+            progress: called with the number of steps done, and of all. The steps are then started
+                from here one by one, by a program that serves every number of them.
             tile: decode in tiles of so many latents along a side; 0 decodes pictures whole.
 
         Raises:
             UserError: something in the request does not fit the model.
         """
+        if tile < 0:
+            raise UserError(f"tile is a number of latents, or 0 for no tiles; got {tile}")
         height, width = self._size(request)
+        self._check_layers(request.skip)
         scheduler = self.scheduler_of(request.sampler)
         strength = request.strength if request.image is not None else 1.0
         table = make_table(scheduler, request.steps, strength=strength, eta=request.eta)
-        prompts.say_what_is_cut(request.prompts, self.tokenizers, self.config)
+        guided = request.guided and not self.config.unet.guidance_width
+        texts = [*request.prompts, *(each or "" for each in request.picture_negatives if guided)]
+        prompts.say_what_is_cut(texts, self.tokenizers, self.config)
         # Whole rows for every device; what only fills up is cut off again.
-        rows = -(-request.pictures // self._mesh.size) * self._mesh.size
-        prompted = self._prompted(request, height, width, rows)
-        seed_B = jnp.asarray(_filled(np.asarray(request.picture_seeds, np.uint32), rows))
+        rows = self.programs.rows(request.pictures)
         shape = self._latent_shape(height, width)
+        seed_B = jnp.asarray(filled(np.asarray(request.picture_seeds, np.uint32), rows))
         if request.latents is None:
-            noise_BhwZ = self._run("noise", starting_noise, (seed_B,), static=(shape,))
+            make = functools.partial(starting_noise, shape=shape)
+            noise_BhwZ = self.programs.run("noise", make, (seed_B,), static=(shape,))
         else:
-            noise_BhwZ = jnp.asarray(_filled(self._given(request, shape), rows))
+            noise_BhwZ = jnp.asarray(filled(self._given(request, shape), rows))
         known = self._known(request, height, width, rows)
-        self._listener = progress and functools.partial(_tell, progress, len(table))
+        prompted = self._prompted(request, height, width, rows, guided=guided)
         latents_BhwZ = self._denoised(
-            noise_BhwZ, seed_B, prompted, known, table, request.guidance, tells=progress is not None
+            noise_BhwZ, (noise_BhwZ, seed_B, prompted, known), table, request.guidance, progress
         )
-        images_BHWC = self._run(
+        images_BHWC = self.programs.run(
             "decode",
             functools.partial(_decoded, self._whole, tile),
             (latents_BhwZ,),
@@ -137,147 +141,131 @@ class Pipeline:
             static=(tile,),
         )
         count = request.pictures
+        latents = np.asarray(latents_BhwZ)[:count]
+        _say_what_is_lost(latents)
         return Generated(
             images=np.asarray(images_BHWC)[:count],
-            latents=np.asarray(latents_BhwZ)[:count],
-            settings=self._settings(request, height, width),
+            latents=latents,
+            settings=self._settings(request, name_of(scheduler.sampler), height, width),
         )
 
     def scheduler_of(self, sampler: str | None) -> SchedulerConfig:
-        """The model's own sampler, or another over the same noise schedule."""
-        return self.scheduler if sampler is None else for_sampler(self.scheduler, sampler)
+        """The model's own sampler, or another over the same noise schedule.
 
-    def encode(self, image_BHWC: np.ndarray) -> np.ndarray:
-        """The scaled latents (B, h, w, Z) of uint8 pictures, at the mean of their distribution."""
-        rows = -(-len(image_BHWC) // self._mesh.size) * self._mesh.size
-        images = jnp.asarray(_filled(image_BHWC, rows))
-        found = self._run(
-            "encode", functools.partial(_encoded, self._whole), (images,), params=self.params
+        Raises:
+            ConfigError: a sampler or an option of one that is not supported.
+        """
+        # Whatever the file says or leaves out, as diffusers' pipelines of SD 1 and 2 have it too:
+        # latents are not pixels, and go far beyond -1 and 1.
+        says: dict[str, Any] = {"clip_sample": False}
+        if len(self.config.texts) == 1:
+            says["steps_offset"] = 1
+        return parse({**self.scheduler, **says}, sampler)
+
+    def encode(self, image_BHWC: np.ndarray, mask_BHW: np.ndarray | None = None) -> np.ndarray:
+        """The scaled latents (B, h, w, Z) of uint8 pictures, at the mean of their distribution.
+
+        Args:
+            mask_BHW: bool, True where the pictures are made grey before.
+        """
+        given = (image_BHWC,) if mask_BHW is None else (image_BHWC, mask_BHW)
+        rows = self.programs.rows(len(image_BHWC))
+        found = self.programs.run(
+            "encode",
+            functools.partial(_encoded, self._whole),
+            tuple(jnp.asarray(filled(each, rows)) for each in given),
+            params=self.params,
         )
         return np.asarray(found)[: len(image_BHWC)]
 
     def _denoised(
         self,
         noise_BhwZ: jax.Array,
-        seed_B: jax.Array,
-        prompted: Any,
-        known: Known | None,
+        given: tuple[Any, ...],
         table: Table,
         guidance: float,
-        *,
-        tells: bool,
+        progress: Tell | None,
     ) -> jax.Array:
-        split = known
-        shared = None
-        if known is not None:
-            shared = known.from_noise
-            split = known._replace(from_noise=None)  # type: ignore[arg-type]
+        """Latents of noise: by one program, or by one a step where someone wants to hear of it.
 
-        def sampled(params: Any, given: Any, scalars: Any) -> jax.Array:
-            noise_BhwZ, seed_B, prompted, known = given
-            table, guidance, from_noise = scalars
-            if known is not None:
-                known = known._replace(from_noise=from_noise)
-            return denoise_latents(
-                self._unet,
-                self.config.unet,
-                params,
-                noise_BhwZ,
-                seed_B,
-                prompted,
-                known,
-                table,
-                guidance,
-                tell=self._heard if tells else None,
-            )
-
-        scalars = (
-            jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), table),
-            jnp.float32(guidance),
-            shared,
-        )
-        return self._run(
-            "denoise",
-            sampled,
-            ((noise_BhwZ, seed_B, prompted, split),),
-            params=self.params["unet"],
-            shared=(scalars,),
-            static=(tells,),
-        )
-
-    def _heard(self, done: Any) -> None:
-        """Pass on to whoever listens now: a compiled program outlives the call it was made for."""
-        if self._listener is not None:
-            self._listener(done)
-
-    def _run(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        split: tuple[Any, ...],
-        *,
-        params: Any = None,
-        shared: tuple[Any, ...] = (),
-        static: tuple[Any, ...] = (),
-    ) -> Any:
-        """A function over pictures, compiled once for each form of its arguments.
-
-        Args:
-            split: arguments with a leading dimension of pictures, which are split over devices.
-            params: the first argument, if there is one; whole on every device, as ``shared`` are.
+        A program that calls back into Python would be no shorter and could not be kept by JAX's
+        compile cache.
         """
-        placed = jax.device_put(split, NamedSharding(self._mesh, _BATCH))
-        everywhere = jax.device_put(shared, NamedSharding(self._mesh, _EVERYWHERE))
-        arguments = (*(() if params is None else (params,)), *placed, *everywhere)
-        leaves, tree = jax.tree.flatten(arguments)
-        key = (name, static, tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
-        if key not in self._programs:
-            bound = functools.partial(function, shape=static[0]) if name == "noise" else function
-            specs = (
-                *(() if params is None else (_EVERYWHERE,)),
-                *(_BATCH,) * len(placed),
-                *(_EVERYWHERE,) * len(everywhere),
+        count = len(table)
+        table = jax.tree.map(np.float32, table)
+        state = self.programs.run(
+            "begin",
+            lambda noise, known, table: begin_latents(noise, known, table),
+            (noise_BhwZ, given[-1]),
+            shared=(table.part(0, 1),),
+        )
+        length = 1 if progress else count
+        for first in range(0, count, length):
+            before = state
+            state = self.programs.run(
+                "denoise",
+                functools.partial(advance_latents, self._unet, self.config.unet),
+                (state, *given),
+                params=self.params["unet"],
+                shared=(table.part(first, first + length), np.float32(guidance), np.int32(first)),
             )
-            mapped = jax.shard_map(
-                bound, mesh=self._mesh, in_specs=specs, out_specs=_BATCH, check_vma=False
-            )
-            self._programs[key] = jax.jit(mapped).lower(*arguments).compile()
-        return self._programs[key](*arguments)
+            if progress:
+                # One step is told of while the next is computed.
+                jax.block_until_ready(before)
+                if first:
+                    progress(first, count)
+        latents_BhwZ: jax.Array = jax.block_until_ready(state[0])
+        if progress:
+            progress(count, count)
+        return latents_BhwZ
 
-    def _prompted(self, request: Request, height: int, width: int, rows: int) -> Any:
+    def _prompted(
+        self, request: Request, height: int, width: int, rows: int, *, guided: bool
+    ) -> Any:
         def ids(texts: Sequence[str]) -> tuple[np.ndarray, ...]:
             found = prompts.prompt_ids(texts, self.tokenizers, self.config)
-            return tuple(_filled(each, rows) for each in found)
+            return tuple(filled(each, rows) for each in found)
 
         negatives = request.picture_negatives
-        guided = request.guided and not self.config.unet.guidance_width
         wanted = ids(request.picture_prompts)
-        unwanted = ids(negatives) if guided else None
+        unwanted = ids([each or "" for each in negatives]) if guided else None
         sizes = None
         if self.config.unet.time_ids:
             sizes = prompts.time_ids(height, width, rows)
-        empty_B = _filled(np.asarray([not each for each in negatives]), rows)
+        absent_B = filled(np.asarray([each is None for each in negatives]), rows)
 
         def conditioned(params: Any, given: Any) -> Any:
             model = nnx.merge(self._whole, params)
-            return prompts.conditions(model, *given, skip=request.skip, zero_empty=self._zero_empty)
+            return prompts.conditions(
+                model, *given, skip=request.skip, zero_absent=self._zero_empty
+            )
 
-        return self._run(
+        return self.programs.run(
             "condition",
             conditioned,
-            ((wanted, unwanted, sizes, empty_B),),
+            ((wanted, unwanted, sizes, absent_B),),
             params=self.params,
             static=(request.skip,),
         )
 
+    def _check_layers(self, skip: int) -> None:
+        several = len(self.config.texts) > 1
+        most = min(text.tower.depth for text in self.config.texts) - 1 - several
+        if not 0 <= skip <= most:
+            raise UserError(
+                f"skip (--clip-skip) is {skip}; of this model's text encoder 0 to {most} layers "
+                "can be left out"
+            )
+
     def _size(self, request: Request) -> tuple[int, int]:
         """Height and width in pixels, as asked, as the image's, or as the model was trained."""
-        own = self.config.unet.sample_size * self.config.vae.factor
         step = self.config.vae.factor * self.config.unet.smallest
-        height, width = request.height or own, request.width or own
         if request.image is not None:
-            sides = np.asarray(request.image).shape[-3:-1]
-            height, width = (side // step * step for side in sides)
+            height, width = image_size(request, step)
+        else:
+            own = self.config.unet.sample_size * self.config.vae.factor
+            height = own if request.height is None else request.height
+            width = own if request.width is None else request.width
         for name, side in (("height", height), ("width", width)):
             if side < step or side % step:
                 raise UserError(
@@ -291,10 +279,13 @@ class Pipeline:
         return height // factor, width // factor, self.config.vae.latent_channels
 
     def _given(self, request: Request, shape: tuple[int, int, int]) -> np.ndarray:
-        latents = np.asarray(request.latents, np.float32)
+        try:
+            latents = np.asarray(request.latents, np.float32)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"latents are an array of numbers: {error}") from error
         if latents.ndim == 3:
             latents = np.broadcast_to(latents, (request.pictures, *latents.shape))
-        if latents.shape[1:] == (shape[2], *shape[:2]):
+        if latents.shape[1:] == (shape[2], *shape[:2]) != shape:
             latents = latents.transpose(0, 2, 3, 1)  # as PyTorch keeps them
         if latents.shape != (request.pictures, *shape):
             raise UserError(
@@ -304,32 +295,38 @@ class Pipeline:
         return latents
 
     def _known(self, request: Request, height: int, width: int, rows: int) -> Known | None:
-        channels, latents = self.config.unet.in_channels, self.config.vae.latent_channels
+        inpaints = self.config.unet.in_channels > self.config.vae.latent_channels
         if request.image is None:
-            if channels > latents:
+            if inpaints:
                 raise UserError(
                     "this UNet is for inpainting: give an image, and a mask of what to make anew"
                 )
             return None
-        images = _images(request, height, width)
-        masks = _masks(request, height, width)
-        encoded = _filled(self.encode(images), rows)
-        mask_Bhw1 = _filled(_shrunk(masks, self.config.vae.factor), rows)
+        images, masks = images_and_masks(request, height, width)
+
+        def each(array: np.ndarray) -> jax.Array:
+            return jnp.asarray(filled(array, rows))
+
         masked = None
-        if channels > latents:
-            # Grey is 0 from -1 to 1: 127.5 as a byte, rounded up.
-            grey = np.where(masks[..., None], 128, images).astype(np.uint8)
-            masked = jnp.asarray(_filled(self.encode(grey), rows))
-        inpaints = request.mask is not None
+        if inpaints:
+            both = np.broadcast_shapes(images.shape[:1], masks.shape[:1])
+            masked = each(
+                self.encode(
+                    np.broadcast_to(images, both + images.shape[1:]),
+                    np.broadcast_to(masks, both + masks.shape[1:]),
+                )
+            )
+        anew = request.mask is not None and request.strength >= 1.0
         return Known(
-            latents=jnp.asarray(encoded),
-            mask=jnp.asarray(mask_Bhw1),
+            latents=each(self.encode(images)),
+            mask=each(shrunk(masks, self.config.vae.factor)),
             masked=masked,
-            from_noise=jnp.asarray(inpaints and request.strength >= 1.0),
+            from_noise=jnp.full(rows, anew),
         )
 
-    def _settings(self, request: Request, height: int, width: int) -> list[dict[str, Any]]:
-        sampler = request.sampler or type(self.scheduler.sampler).__name__.lower()
+    def _settings(
+        self, request: Request, sampler: str, height: int, width: int
+    ) -> list[dict[str, Any]]:
         shared = {
             "model": self.name,
             "sampler": sampler,
@@ -343,6 +340,8 @@ class Pipeline:
         }
         if request.image is not None:
             shared |= {"strength": request.strength, "inpainting": request.mask is not None}
+        if request.latents is not None:
+            shared["latents"] = "given"  # no seed makes this picture again
         return [
             {**shared, "prompt": prompt, "negative": negative, "seed": seed}
             for prompt, negative, seed in zip(
@@ -354,60 +353,27 @@ class Pipeline:
         ]
 
 
-def _tell(progress: Tell, steps: int, done: Any) -> None:
-    progress(int(done), steps)
-
-
 def _decoded(graphdef: Any, tile: int, params: Any, z_BhwZ: jax.Array) -> jax.Array:
     model: LatentDiffusion = nnx.merge(graphdef, params)
     return decoding.to_uint8(decoding.decode(model.vae, z_BhwZ, tile=tile))
 
 
-def _encoded(graphdef: Any, params: Any, image_BHWC: jax.Array) -> jax.Array:
+def _encoded(
+    graphdef: Any, params: Any, image_BHWC: jax.Array, mask_BHW: jax.Array | None = None
+) -> jax.Array:
     model: LatentDiffusion = nnx.merge(graphdef, params)
-    return model.vae.encode(image_BHWC.astype(jnp.float32) / 127.5 - 1)
+    image_BHWC = image_BHWC.astype(jnp.float32) / 127.5 - 1
+    if mask_BHW is not None:
+        image_BHWC = jnp.where(mask_BHW[..., None], 0.0, image_BHWC)
+    # One after the other, as pictures are decoded.
+    return jax.lax.map(lambda image: model.vae.encode(image[None])[0], image_BHWC)
 
 
-def _filled(array_BX: np.ndarray, rows: int) -> np.ndarray:
-    """With its last row again, up to ``rows``."""
-    more = rows - len(array_BX)
-    return np.concatenate([array_BX, np.repeat(array_BX[-1:], more, axis=0)]) if more else array_BX
-
-
-def _images(request: Request, height: int, width: int) -> np.ndarray:
-    """The images to start from, one a picture, cut at the middle to size."""
-    images = np.asarray(request.image)
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[-1] != 3:
-        raise UserError(
-            f"an image to start from is (H, W, 3) uint8, got {images.shape} {images.dtype}"
+def _say_what_is_lost(latents: np.ndarray) -> None:
+    lost = [number for number, each in enumerate(latents) if not np.isfinite(each).all()]
+    if lost:
+        print(
+            f"pictures {', '.join(map(str, lost))} (from 0) are not numbers any more and come out "
+            "black: try --dtype float32 or less guidance",
+            file=sys.stderr,
         )
-    images = _each(images, request.pictures, 3, "images")
-    top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
-    return images[:, top : top + height, left : left + width]
-
-
-def _masks(request: Request, height: int, width: int) -> np.ndarray:
-    if request.mask is None:
-        return np.ones((request.pictures, height, width), bool)
-    masks, image = np.asarray(request.mask), np.asarray(request.image)
-    if masks.dtype != np.bool_ or masks.shape[-2:] != image.shape[-3:-1]:
-        raise UserError(
-            f"the mask is {masks.shape} {masks.dtype}, the image {image.shape}: a mask is bool of "
-            "the image's height and width, True where it is made anew"
-        )
-    masks = _each(masks, request.pictures, 2, "masks")
-    top, left = (masks.shape[1] - height) // 2, (masks.shape[2] - width) // 2
-    return masks[:, top : top + height, left : left + width]
-
-
-def _each(array: np.ndarray, pictures: int, dimensions: int, what: str) -> np.ndarray:
-    if array.ndim == dimensions:
-        return np.broadcast_to(array, (pictures, *array.shape))
-    if len(array) != pictures:
-        raise UserError(f"{len(array)} {what} for {pictures} pictures; give one, or one for each")
-    return array
-
-
-def _shrunk(mask_BHW: np.ndarray, factor: int) -> np.ndarray:
-    """A mask for latents, (B, h, w, 1) float32: the pixel at the corner of each decides."""
-    return mask_BHW[:, ::factor, ::factor, None].astype(np.float32)

@@ -7,7 +7,6 @@ B pictures of a device, h w Z of the latents, S context positions, E context wid
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from kmm_jax.generation.schedulers.sample import sample
+from kmm_jax.generation.schedulers.sample import State, advance, begin
 from kmm_jax.generation.schedulers.table import Table
 from kmm_jax.models.diffusion.config import UNetConfig
 from kmm_jax.models.diffusion.modeling import Conditioning
@@ -31,14 +30,15 @@ class Known(NamedTuple):
     Attributes:
         latents: of the image.
         mask: 1 where latents are made anew; all 1 without a mask.
-        masked: for an inpainting UNet, the latents of the image with the masked part grey.
+        masked: for an inpainting UNet, the latents of the image with the masked part grey. Such a
+            UNet sees what to keep; with another it is put back after every step.
         from_noise: begin from noise alone, and not from the noised image.
     """
 
     latents: Float[Array, "B h w Z"]
     mask: Float[Array, "B h w 1"]
     masked: Float[Array, "B h w Z"] | None
-    from_noise: Bool[Array, ""]
+    from_noise: Bool[Array, " B"]
 
 
 class Prompted(NamedTuple):
@@ -95,26 +95,38 @@ def guidance_waves(guidance: Float[Array, ""], width: int) -> Float[Array, " {wi
     return jnp.pad(jnp.concatenate([jnp.sin(angles), jnp.cos(angles)]), (0, width % 2))
 
 
-def denoise_latents(
+def begin_latents(noise_BhwZ: Float[Array, "B h w Z"], known: Known | None, table: Table) -> State:
+    """What the sampler starts from: standard normal noise at its first level, or an image in it."""
+    start = noise_BhwZ * jnp.asarray(table.initial_sigma, jnp.float32)
+    if known is not None:
+        noised = (
+            jnp.asarray(table.start_signal, jnp.float32) * known.latents
+            + jnp.asarray(table.start_sigma, jnp.float32) * noise_BhwZ
+        )
+        start = jnp.where(known.from_noise[:, None, None, None], start, noised)
+    return begin(start)
+
+
+def advance_latents(
     graphdef: Any,
     config: UNetConfig,
     params: Any,
+    state: State,
     noise_BhwZ: Float[Array, "B h w Z"],
     seed_B: Int[Array, " B"],
     prompted: Prompted,
     known: Known | None,
     table: Table,
     guidance: Float[Array, ""],
-    *,
-    tell: Callable[[Any], None] | None = None,
-) -> Float[Array, "B h w Z"]:
-    """From noise to scaled latents, float32: one scan over the sampler's table.
+    first: Int[Array, ""],
+) -> State:
+    """Scaled latents further on, float32: one scan over the sampler's table, or a part of it.
 
     Args:
-        noise_BhwZ: standard normal noise.
+        noise_BhwZ: standard normal noise, what sampling began with.
         seed_B: of each picture, for the noise of stochastic samplers.
         known: an image to start from, or to keep a part of.
-        tell: called on the host with the number of steps done.
+        first: the number of the first step of ``table``.
     """
     unet: UNet = nnx.merge(graphdef, params)
     paired = prompted.unwanted is not None
@@ -140,31 +152,22 @@ def denoise_latents(
         unwanted, wanted = jnp.moveaxis(output.reshape(-1, 2, *output.shape[1:]), 1, 0)
         return unwanted + guidance * (wanted - unwanted)
 
-    def after(index: Array, x_BhwZ: Array) -> Array:
-        if known is not None:
-            kept = (
-                jnp.asarray(table.after_signal, jnp.float32)[index] * known.latents
-                + jnp.asarray(table.after_sigma, jnp.float32)[index] * noise_BhwZ
-            )
-            x_BhwZ = jnp.where(known.mask > 0.5, x_BhwZ, kept)
-        if tell is not None:
-            jax.debug.callback(tell, index + 1)
-        return x_BhwZ
-
-    start = noise_BhwZ * jnp.asarray(table.initial_sigma, jnp.float32)
-    if known is not None:
-        noised = (
-            jnp.asarray(table.start_signal, jnp.float32) * known.latents
-            + jnp.asarray(table.start_sigma, jnp.float32) * noise_BhwZ
+    def keep(row: Array, x_BhwZ: Array) -> Array:
+        assert known is not None
+        kept = (
+            jnp.asarray(table.after_signal, jnp.float32)[row] * known.latents
+            + jnp.asarray(table.after_sigma, jnp.float32)[row] * noise_BhwZ
         )
-        start = jnp.where(known.from_noise, start, noised)
+        return jnp.where(known.mask > 0.5, x_BhwZ, kept)
+
     shape = noise_BhwZ.shape[1:]
-    return sample(
+    return advance(
         denoise,
-        start,
+        state,
         table,
+        first=first,
         noise=lambda index: step_noise(seed_B, index, shape),
-        step_hook=after,
+        step_hook=None if known is None or known.masked is not None else keep,
     )
 
 

@@ -37,7 +37,7 @@ def say_what_is_cut(
                 ids = tokenizer.encode(prompt)[: text.tower.length - 2]
                 read = tokenizer.decode(ids).replace("</w>", " ").strip()
                 print(
-                    f"a prompt is read only to its {text.tower.length - 2}th token, up to "
+                    f"a prompt is longer than {text.tower.length - 2} tokens and read only up to "
                     f"{read[-40:]!r}: {prompt}",
                     file=sys.stderr,
                 )
@@ -54,24 +54,24 @@ def conditions(
     wanted: Sequence[jnp.ndarray],
     unwanted: Sequence[jnp.ndarray] | None,
     ids_BN: jnp.ndarray | None,
-    unwanted_is_empty: jnp.ndarray,
+    unwanted_is_absent: jnp.ndarray,
     *,
     skip: int,
-    zero_empty: bool,
+    zero_absent: bool,
 ) -> Prompted:
     """What the UNet is told, from ids.
 
     Args:
         unwanted: ids of the negative prompts; None without guidance.
-        unwanted_is_empty: (B,) bool, where there is no negative prompt.
-        zero_empty: an absent negative prompt is zeros (SDXL base), not the states of an empty text.
+        unwanted_is_absent: (B,) bool, where there is no negative prompt, not even an empty one.
+        zero_absent: an absent one is zeros (SDXL base), not the states of an empty text.
     """
     positive = model.condition(wanted, skip=skip)
     if unwanted is None:
         return Prompted(positive, None, ids_BN)
     negative = model.condition(unwanted, skip=skip)
-    if zero_empty:
-        kept_B = ~unwanted_is_empty
+    if zero_absent:
+        kept_B = ~unwanted_is_absent
         negative = Conditioning(
             negative.context * kept_B[:, None, None],
             None if negative.pooled is None else negative.pooled * kept_B[:, None],

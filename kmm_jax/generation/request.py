@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,34 +19,38 @@ class Request:
     """Pictures to make: ``per_prompt`` of each prompt, in that order.
 
     Attributes:
-        negative: what to guide away from; one for all, or one a prompt. None for an empty text.
+        prompts: one or several.
+        negative: what to guide away from; one for all, or one a prompt. None for none at all, which
+            SDXL tells from an empty text.
         sampler: one of ``schedulers.config.SAMPLERS``; None for the model's own.
         steps: of the sampler.
         guidance: scale of classifier-free guidance (arXiv 2207.12598); at 1 and below there is
             none, and half the work.
-        height, width: in pixels; None for what the model was trained for.
+        height, width: in pixels; None for the image's, or for what the model was trained for.
         seeds: one a picture; or the first, which the others count on from. A picture depends on
             its own seed and prompt alone, whatever is made beside it.
         skip: last layers of the text encoder left out (``clip_skip``).
         eta: DDIM's share of fresh noise.
-        image: to start from, (H, W, 3) or (B, H, W, 3) uint8; cut to sides the model takes.
+        image: to start from, (H, W, 3) or (B, H, W, 3) uint8; scaled to cover height and width
+            where these are given, and cut at the middle to sides the model takes.
         strength: how far to go from ``image``: 1 keeps nothing but, at most, what ``mask`` leaves.
         mask: of ``image``, (H, W) or (B, H, W) bool: True is made anew.
-        latents: starting noise of your own, (B, h, w, Z) or as PyTorch keeps it (B, Z, h, w).
+        latents: starting noise of your own, standard normal, (B, h, w, Z) or as PyTorch keeps it
+            (B, Z, h, w); or of one picture, for all.
 
     Raises:
         UserError: what cannot work; before anything is computed.
     """
 
-    prompts: tuple[str, ...]
-    negative: str | tuple[str, ...] | None = None
+    prompts: Sequence[str]
+    negative: str | Sequence[str] | None = None
     per_prompt: int = 1
     sampler: str | None = None
     steps: int = 25
     guidance: float = 7.5
     height: int | None = None
     width: int | None = None
-    seeds: int | tuple[int, ...] = 0
+    seeds: int | Sequence[int] = 0
     skip: int = 0
     eta: float = 0.0
     image: Any = None
@@ -53,6 +59,17 @@ class Request:
     latents: Any = None
 
     def __post_init__(self) -> None:
+        prompts = (self.prompts,) if isinstance(self.prompts, str) else tuple(self.prompts)
+        object.__setattr__(self, "prompts", prompts)
+        if not isinstance(self.negative, str | None):
+            object.__setattr__(self, "negative", tuple(self.negative))
+        if isinstance(self.seeds, Iterable):
+            object.__setattr__(self, "seeds", tuple(map(_whole, self.seeds)))
+        else:
+            object.__setattr__(self, "seeds", _whole(self.seeds))
+        self._check()
+
+    def _check(self) -> None:
         if not self.prompts:
             raise UserError("no prompt: say what to make")
         if self.per_prompt < 1:
@@ -88,9 +105,9 @@ class Request:
     @property
     def picture_seeds(self) -> tuple[int, ...]:
         """The seed of each picture."""
-        if isinstance(self.seeds, tuple):
-            return self.seeds
-        return tuple(range(self.seeds, self.seeds + self.pictures))
+        if isinstance(self.seeds, int):
+            return tuple(range(self.seeds, self.seeds + self.pictures))
+        return tuple(self.seeds)
 
     @property
     def picture_prompts(self) -> tuple[str, ...]:
@@ -98,8 +115,15 @@ class Request:
         return tuple(prompt for prompt in self.prompts for _ in range(self.per_prompt))
 
     @property
-    def picture_negatives(self) -> tuple[str, ...]:
-        """The negative prompt of each picture."""
-        if isinstance(self.negative, tuple):
-            return tuple(each for each in self.negative for _ in range(self.per_prompt))
-        return (self.negative or "",) * self.pictures
+    def picture_negatives(self) -> tuple[str | None, ...]:
+        """The negative prompt of each picture; None where there is none."""
+        if self.negative is None or isinstance(self.negative, str):
+            return (self.negative,) * self.pictures
+        return tuple(each for each in self.negative for _ in range(self.per_prompt))
+
+
+def _whole(seed: Any) -> int:
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise UserError(f"a seed is a whole number from 0 to {MOST_SEED}, got {seed!r}") from None

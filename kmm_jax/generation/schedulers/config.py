@@ -180,6 +180,16 @@ def for_sampler(config: SchedulerConfig, name: str) -> SchedulerConfig:
     return dataclasses.replace(switched, noise=config.noise)
 
 
+def name_of(sampler: Sampler) -> str:
+    """The name on the command line (of `SAMPLERS`) that a sampler is chosen by."""
+    karras = getattr(sampler, "use_karras_sigmas", False)
+    return next(
+        name
+        for name, (kind, says) in _NAMES.items()
+        if kind is type(sampler) and says.get("use_karras_sigmas", karras) == karras
+    )
+
+
 def to_file(config: SchedulerConfig) -> dict[str, Any]:
     """The ``scheduler_config.json`` from which diffusers makes the same scheduler."""
     said: dict[str, Any] = {"_class_name": config.sampler.class_name}

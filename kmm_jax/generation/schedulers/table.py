@@ -83,6 +83,24 @@ class Table:
         """Whether fresh noise enters; to be asked of a concrete table, outside of jit."""
         return bool(np.any(np.asarray(self.weights_nOB) @ NOISE))
 
+    def part(self, begin: int, end: int) -> Table:
+        """The evaluations from ``begin`` to before ``end``, to run a sampler piece by piece."""
+        return dataclasses.replace(
+            self, **{name: getattr(self, name)[begin:end] for name in _OF_EACH}
+        )
+
+
+# The fields of a table that have a row an evaluation.
+_OF_EACH = (
+    "timesteps",
+    "input_scale",
+    "clean_from_x",
+    "clean_from_output",
+    "weights_nOB",
+    "after_signal",
+    "after_sigma",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
