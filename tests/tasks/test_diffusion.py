@@ -193,7 +193,7 @@ def test_a_generator_is_finetuned_from_a_folder(place: Path, generator: Path) ->
     kernel = ("unet", "conv_in", "kernel")
     assert not np.array_equal(_at(after.params, kernel), _at(found.params, kernel))
     other = dataclasses.replace(found.config, vae=dataclasses.replace(VAE, scaling=0.5))
-    with pytest.raises(ConfigError, match="set task.model.vae.scaling="):
+    with pytest.raises(ConfigError, match=r"set task\.model\.vae\.scaling="):
         GeneratorWeights(folder, other).params(None)
     wide = model(vocabulary + 7)
     wide = dataclasses.replace(wide, vae=found.config.vae)
