@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 import time
@@ -72,6 +73,12 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--dtype", choices=_DTYPES, default="bfloat16", help="of the networks")
     command.add_argument("--variant", metavar="NAME", help="of the weights' files, such as fp16")
+    command.add_argument(
+        "--lora",
+        action="append",
+        metavar="FILE[=SCALE]",
+        help="merge a LoRA (.safetensors of peft, diffusers or kohya) into the model; repeat it",
+    )
     command.add_argument("--tile", type=int, default=0, metavar="LATENTS", help="decode in tiles")
     command.add_argument(
         "--grid",
@@ -101,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
         prompts += prompt_set(arguments.prompt_set)
     if not prompts:
         raise UserError("no prompt: give one or more, or --prompt-set talk")
+    loras = [_lora(each) for each in arguments.lora or ()]
     safety = _safety(arguments)
     image, mask = _picture(arguments.image), _mask(arguments.mask)
     request = _request(arguments, prompts, image, mask)
@@ -108,7 +116,9 @@ def run(arguments: argparse.Namespace) -> int:
     from kmm_jax.training.compile_cache import use_compile_cache
 
     use_compile_cache()
-    pipeline = load_pipeline(arguments.model, dtype=arguments.dtype, variant=arguments.variant)
+    pipeline = load_pipeline(
+        arguments.model, dtype=arguments.dtype, variant=arguments.variant, loras=loras
+    )
     if safety is None:
         print("no safety filter runs: look at pictures before you show them", file=sys.stderr)
     if arguments.grid:
@@ -231,6 +241,24 @@ def _safety(arguments: argparse.Namespace) -> Any:
     from kmm_jax.inference import load
 
     return ConceptFilter(load(arguments.safety), concepts)
+
+
+def _lora(given: str) -> tuple[Path, float]:
+    """A file, which may have a ``=`` in its name, and how much of it is merged."""
+    name, _, number = given.rpartition("=")
+    try:
+        scale = float(number)
+    except ValueError:
+        name, scale = given, 1.0
+    if Path(given).exists() or not name:
+        name, scale = given, 1.0
+    if not math.isfinite(scale):
+        raise UserError(f"--lora {given!r}: the scale after = must be a number, such as 0.8")
+    if not Path(name).exists():
+        raise UserError(
+            f"--lora {name}: no such file; write FILE or FILE=SCALE, style.safetensors=0.8"
+        )
+    return Path(name), scale
 
 
 def _picture(path: Path | None) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from kmm_jax.errors import UserError
@@ -10,10 +11,15 @@ from kmm_jax.generation.pipeline import Pipeline
 from kmm_jax.generation.runs import in_dtype, is_run, published_run
 from kmm_jax.interop.diffusers import folder
 from kmm_jax.interop.diffusers.folder import DType
+from kmm_jax.interop.diffusers.lora import merge
 
 
 def load_pipeline(
-    path: str | os.PathLike[str], *, dtype: DType = "float32", variant: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    dtype: DType = "float32",
+    variant: str | None = None,
+    loras: Sequence[tuple[str | os.PathLike[str], float]] = (),
 ) -> Pipeline:
     """A text-to-image model ready for use.
 
@@ -22,6 +28,7 @@ def load_pipeline(
             a run of this library that trained one.
         dtype: of the networks. The sampler, guidance and timesteps are float32 whatever it is.
         variant: of the files, ``"fp16"`` say, where a folder holds several.
+        loras: files with what is merged into the model, in turn, each with how much of it.
 
     Raises:
         UserError, DataError: no such model, pickles only, damaged, or not of a kind built here.
@@ -33,6 +40,8 @@ def load_pipeline(
         found = in_dtype(published_run(place), dtype)
     else:
         found = folder.read(place, dtype=dtype, variant=variant)
+    for file, scale in loras:
+        found = merge(found, Path(file), scale)
     return Pipeline(
         found.config,
         found.params,
@@ -40,4 +49,5 @@ def load_pipeline(
         found.scheduler,
         zero_empty_negative=found.zero_empty_negative,
         name=place.name,
+        loras=tuple(f"{Path(file).name}={scale:g}" for file, scale in loras),
     )

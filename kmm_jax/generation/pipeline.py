@@ -62,7 +62,7 @@ class Pipeline:
     Attributes:
         config, tokenizers: of the model.
         scheduler: the content of its ``scheduler_config.json``.
-        name: what the settings of a picture call the model.
+        name, loras: what the settings of a picture call the model, and what is merged into it.
         programs: what was compiled so far.
     """
 
@@ -75,6 +75,7 @@ class Pipeline:
         *,
         zero_empty_negative: bool = False,
         name: str = "",
+        loras: Sequence[str] = (),
         devices: Sequence[jax.Device] | None = None,
     ):
         """``params`` as ``nnx.merge`` takes them; they are put on every device."""
@@ -83,7 +84,7 @@ class Pipeline:
         # Read when a sampler is asked for: a model whose own is not known here has the others.
         given = to_file(scheduler) if isinstance(scheduler, SchedulerConfig) else scheduler
         self.scheduler = dict(given)
-        self.name = name
+        self.name, self.loras = name, tuple(loras)
         self._zero_empty = zero_empty_negative
         self.programs = Programs(devices or jax.local_devices())
         module = abstract(config)
@@ -327,7 +328,7 @@ class Pipeline:
     def _settings(
         self, request: Request, sampler: str, height: int, width: int
     ) -> list[dict[str, Any]]:
-        shared = {
+        shared: dict[str, Any] = {
             "model": self.name,
             "sampler": sampler,
             "steps": request.steps,
@@ -338,6 +339,8 @@ class Pipeline:
             "eta": request.eta,
             "dtype": self.config.unet.dtype,
         }
+        if self.loras:
+            shared["loras"] = list(self.loras)
         if request.image is not None:
             shared |= {"strength": request.strength, "inpainting": request.mask is not None}
         if request.latents is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from kmm_jax.cli import generate, main
 from kmm_jax.generation.picture_file import read_settings
@@ -48,6 +49,29 @@ def test_pictures_latents_and_settings_are_written(
     assert settings["inpainting"] and settings["latents"] == "given"
 
 
+def test_loras_change_the_picture_and_stand_in_its_settings(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = "lora_unet_down_blocks_0_resnets_0_conv1"
+    named = {"lora_down": np.ones((1, 32, 3, 3)), "lora_up": np.ones((32, 1, 1, 1))}
+    file = tmp_path / "a=b.safetensors"
+    save_file(
+        {f"{module}.{name}.weight": value.astype(np.float32) for name, value in named.items()}, file
+    )
+    pictures = []
+    for more in ((), ("--lora", str(file)), ("--lora", f"{file}=0.5", "--lora", f"{file}=-0.5")):
+        assert main(["generate", model, "x", *SHORT, "--output", str(tmp_path), *more]) == 0
+        path = Path(capsys.readouterr().out.strip())
+        pictures.append((np.asarray(Image.open(path)), read_settings(path).get("loras")))
+    assert [loras for _, loras in pictures] == [
+        None,
+        ["a=b.safetensors=1"],
+        ["a=b.safetensors=0.5", "a=b.safetensors=-0.5"],
+    ]
+    plain, changed, back = (image.astype(int) for image, _ in pictures)
+    assert np.abs(plain - changed).max() > 1 >= np.abs(plain - back).max()
+
+
 def test_a_grid_of_steps(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["generate", model, "--prompt-set", "steps", "--grid", "steps"]
     assert main([*arguments, "--output", str(tmp_path), "--dtype", "float32"]) == 0
@@ -73,6 +97,8 @@ def test_a_grid_of_steps(model: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         (("x", "--safety", "m", "--safety-concept", "nudity"), "write TEXT=COSINE"),
         (("x", "--seed", "-1"), "a seed is a whole number"),
         (("x", "--tile", "-1"), "tile"),
+        (("x", "--lora", "nothing.safetensors=2"), "--lora nothing.safetensors: no such file"),
+        (("x", "--lora", "MODEL=nan"), "the scale after = must be a number"),
     ],
 )
 def test_what_cannot_work_ends_with_2_and_a_line(
