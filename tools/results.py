@@ -21,7 +21,10 @@ from kmm_jax.files import atomic_write, write_json
 
 _ROOT = Path(__file__).resolve().parent.parent
 FOLDER = _ROOT / "docs" / "results"
-_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "scann", "numpy", "torch")
+_PACKAGES = (
+    "jax", "flax", "optax", "orbax-checkpoint", "grain", "scann", "numpy", "torch", "transformers",
+    "diffusers",
+)  # fmt: skip
 
 
 def source_digest(folders: Sequence[str] = ("kmm_jax", "configs")) -> str:
