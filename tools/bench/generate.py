@@ -179,6 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
+    jax.config.update("jax_enable_compilation_cache", False)  # the first call is timed as well
     accelerated = jax.default_backend() != "cpu"
     there = cases.ON_AN_ACCELERATOR if accelerated else cases.ON_A_PROCESSOR
     if unknown := sorted(set(names) - {case.name for case in there}):
