@@ -60,6 +60,9 @@ def measure(case: Case, *, compiled: bool = False) -> list[Record]:
     Args:
         compiled: diffusers by torch.compile, where that works.
     """
+    import jax
+
+    jax.config.update("jax_enable_compilation_cache", False)  # the first call is timed as well
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "model"
         cases.write_model(case, folder)
@@ -179,7 +182,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
-    jax.config.update("jax_enable_compilation_cache", False)  # the first call is timed as well
     accelerated = jax.default_backend() != "cpu"
     there = cases.ON_AN_ACCELERATOR if accelerated else cases.ON_A_PROCESSOR
     if unknown := sorted(set(names) - {case.name for case in there}):
