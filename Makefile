@@ -6,6 +6,7 @@ DATA ?= shop
 QUICKSTART_ARGS ?=
 SPEED_ARGS ?=
 PYTEST_ARGS ?=
+DEMO_ARGS ?=
 
 ifeq ($(filter cpu cuda tpu,$(ACCEL)),)
 $(error ACCEL must be cpu, cuda or tpu, not '$(ACCEL)')
@@ -17,7 +18,7 @@ EXTRA_cuda := cuda
 EXTRA_tpu := tpu
 PINS := pyproject.toml constraints.txt
 
-.PHONY: setup quickstart test test-all lint format bench speed clean
+.PHONY: setup quickstart test test-all lint format bench speed demo-text-to-image clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.core-$(ACCEL)
@@ -70,6 +71,14 @@ bench: $(VENV)/.test
 # SPEED_ARGS=--resume takes up again.
 speed: $(VENV)/.test
 	$(BIN)/python -m tools.bench.train_step $(SPEED_ARGS)
+
+# A small generator and a Korean reader for it, on Fashion Product Images in KMM_DATA_DIR.
+demo-text-to-image: $(VENV)/.analysis
+	$(BIN)/python -m tools.text_to_image --rung --work runs/demo-text-to-image $(DEMO_ARGS)
+
+$(VENV)/.analysis: $(PINS) $(VENV)/.core-$(ACCEL)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[analysis]'
+	@touch $@
 
 clean:
 	rm -rf .cache dist build
