@@ -35,7 +35,7 @@ def say_what_is_cut(
         for tokenizer, text in zip(tokenizers, config.texts, strict=True):
             if tokenizer.truncates(prompt, None, text.tower.length):
                 ids = tokenizer.encode(prompt)[: text.tower.length - 2]
-                read = tokenizer.decode(ids).replace("</w>", " ").strip()
+                read = tokenizer.decode(ids).replace("</w>", " ").rstrip("\ufffd").strip()
                 print(
                     f"a prompt is longer than {text.tower.length - 2} tokens and read only up to "
                     f"{read[-40:]!r}: {prompt}",

@@ -45,7 +45,7 @@ from kmm_jax.training.loop import train
 from kmm_jax.training.optimizer import AdamW
 from kmm_jax.training.sharding import MeshConfig
 from tests import tiny_shop
-from tests.tasks.updates import MESHES, assert_equal, two_updates
+from tests.tasks.updates import MESHES, OVER_MESHES, assert_equal, two_updates
 
 PAIRS = (
     ("빨간 셔츠", "red shirt"),
@@ -283,7 +283,7 @@ def batch() -> dict[str, np.ndarray]:
     return {"image": rng.integers(0, 256, (ROWS, 16, 16, 3), dtype=np.uint8), "text": text}
 
 
-@pytest.mark.parametrize("mesh", MESHES)
+@OVER_MESHES
 def test_two_updates_over_a_mesh_equal_those_of_one_device(mesh: str) -> None:
     task = DiffusionTask(model=model(64))
     alone = two_updates(task, batch(), MeshConfig(data=1))

@@ -111,7 +111,9 @@ def _fitted(photos: Labelled, steps: int, seed: int) -> Any:
     """Trained with shifts and mirror images; pairs are drawn by the root of their number."""
     graphdef, state = nnx.split(Network(rngs=nnx.Rngs(seed)))
     params = nnx.as_pure(state)
-    optimizer = optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 2e-3, 50, steps), b2=0.99)
+    optimizer = optax.adamw(
+        optax.warmup_cosine_decay_schedule(0.0, 2e-3, steps // 20, steps), b2=0.99
+    )
     opt_state = optimizer.init(params)
     rows = np.flatnonzero(~photos.tests)
     pairs = photos.types[rows] * len(COLORS) + photos.colors[rows]
