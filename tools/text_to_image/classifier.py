@@ -110,7 +110,7 @@ def classifier(photos: Labelled, work: Path, *, steps: int, seed: int = 0) -> Cl
 def _fitted(photos: Labelled, steps: int, seed: int) -> Any:
     """Trained with shifts and mirror images; pairs are drawn by the root of their number."""
     graphdef, state = nnx.split(Network(rngs=nnx.Rngs(seed)))
-    params = nnx.as_pure(state)
+    params = nnx.to_pure_dict(nnx.as_pure(state))
     optimizer = optax.adamw(
         optax.warmup_cosine_decay_schedule(0.0, 2e-3, steps // 20, steps), b2=0.99
     )
@@ -139,7 +139,7 @@ def _fitted(photos: Labelled, steps: int, seed: int) -> Any:
         params, opt_state = update(
             params, opt_state, images, photos.types[chosen], photos.colors[chosen]
         )
-    return jax.device_get(nnx.to_pure_dict(params) if hasattr(params, "flat_state") else params)
+    return jax.device_get(params)
 
 
 def _moved(images_NHW3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
