@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from kmm_jax.data.fonts import korean_font
+from kmm_jax.data.fonts import korean_font, wrap
 from kmm_jax.generation.request import Request
 
 STEPS = (4, 8, 10, 20, 25, 50)
+_HEADING_LINES = 3
 
 
 def steps_grid(
@@ -50,16 +51,21 @@ def sheet(
     size = max(12, min(28, width // 8))
     font = korean_font(size)
     line = size + 8
+    headings = [wrap(name, font, width, _HEADING_LINES) for name in columns]
+    above = max(map(len, headings), default=0) * (size + 4) + 4
     whole = Image.new(
-        "RGB", (across * (width + gap) + gap, line + count * (height + line + gap)), "white"
+        "RGB", (across * (width + gap) + gap, above + count * (height + line + gap)), "white"
     )
     pen = ImageDraw.Draw(whole)
-    for number, name in enumerate(columns):
-        pen.text((gap + number * (width + gap), 2), name, fill="black", font=font)
+    for number, heading in enumerate(headings):
+        for place, words in enumerate(heading):
+            left, top = gap + number * (width + gap), 2 + place * (size + 4)
+            pen.text((left, top), words, fill="black", font=font)
     for row, name in enumerate(rows):
-        top = line + row * (height + line + gap)
-        pen.text((gap, top + 2), name, fill="black", font=font)
+        top = above + row * (height + line + gap)
+        (words,) = wrap(name, font, across * (width + gap) - gap, 1) or [""]
+        pen.text((gap, top + 2), words, fill="black", font=font)
         for column in range(across):
-            place = (gap + column * (width + gap), top + line)
-            whole.paste(Image.fromarray(images_RCHW3[row, column]), place)
+            corner = (gap + column * (width + gap), top + line)
+            whole.paste(Image.fromarray(images_RCHW3[row, column]), corner)
     return np.asarray(whole)
