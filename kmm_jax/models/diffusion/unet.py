@@ -76,49 +76,23 @@ class Level(nnx.Module):
         config: UNetConfig,
         level: int,
         inputs: list[int],
-        outputs: int,
         *,
-        time_width: int,
         resample: Literal["down", "up"] | None,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        transformers = config.transformers[level]
-        self.resnets = nnx.List(
-            [
-                ResnetBlock(
-                    each,
-                    outputs,
-                    time_width=time_width,
-                    groups=config.norm_groups,
-                    epsilon=config.norm_epsilon,
-                    dtype=dtype,
-                    rngs=rngs,
-                )
-                for each in inputs
-            ]
-        )
-        if transformers:
+        width, depth = config.widths[level], config.transformers[level]
+        self.resnets = nnx.List([_resnet(config, each, width, dtype, rngs) for each in inputs])
+        if depth:
             self.attentions = nnx.List(
-                [
-                    SpatialTransformer(
-                        outputs,
-                        config.heads[level],
-                        transformers,
-                        config.context_width,
-                        groups=config.norm_groups,
-                        dtype=dtype,
-                        rngs=rngs,
-                    )
-                    for _ in inputs
-                ]
+                [_transformer(config, level, depth, dtype, rngs) for _ in inputs]
             )
-        self.attends = bool(transformers)
+        self.attends = bool(depth)
         self.resample = resample
         if resample == "down":
-            self.downsampler = Downsample(outputs, dtype=dtype, rngs=rngs)
+            self.downsampler = Downsample(width, dtype=dtype, rngs=rngs)
         if resample == "up":
-            self.upsampler = Upsample(outputs, dtype=dtype, rngs=rngs)
+            self.upsampler = Upsample(width, dtype=dtype, rngs=rngs)
 
     def step(
         self, number: int, x_BHWC: Array, time_BD: Array, context_BSE: Array, *, remat: str
@@ -133,34 +107,11 @@ class Level(nnx.Module):
 class Middle(nnx.Module):
     """Two ResNet blocks with a spatial transformer between them."""
 
-    def __init__(self, config: UNetConfig, *, time_width: int, dtype: jnp.dtype, rngs: nnx.Rngs):
-        width = config.widths[-1]
-        self.resnets = nnx.List(
-            [
-                ResnetBlock(
-                    width,
-                    width,
-                    time_width=time_width,
-                    groups=config.norm_groups,
-                    epsilon=config.norm_epsilon,
-                    dtype=dtype,
-                    rngs=rngs,
-                )
-                for _ in range(2)
-            ]
-        )
+    def __init__(self, config: UNetConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        width, last = config.widths[-1], len(config.widths) - 1
+        self.resnets = nnx.List([_resnet(config, width, width, dtype, rngs) for _ in range(2)])
         self.attentions = nnx.List(
-            [
-                SpatialTransformer(
-                    width,
-                    config.heads[-1],
-                    config.middle_transformers,
-                    config.context_width,
-                    groups=config.norm_groups,
-                    dtype=dtype,
-                    rngs=rngs,
-                )
-            ]
+            [_transformer(config, last, config.middle_transformers, dtype, rngs)]
         )
 
     def __call__(
@@ -170,6 +121,34 @@ class Middle(nnx.Module):
         x_BHWC = run(self.resnets[0], x_BHWC, time_BD, remat=remat)
         x_BHWC = run(self.attentions[0], x_BHWC, context_BSE, remat=remat)
         return run(self.resnets[1], x_BHWC, time_BD, remat=remat)
+
+
+def _resnet(
+    config: UNetConfig, inputs: int, outputs: int, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> ResnetBlock:
+    return ResnetBlock(
+        inputs,
+        outputs,
+        time_width=4 * config.widths[0],
+        groups=config.norm_groups,
+        epsilon=config.norm_epsilon,
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def _transformer(
+    config: UNetConfig, level: int, depth: int, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> SpatialTransformer:
+    return SpatialTransformer(
+        config.widths[level],
+        config.heads[level],
+        depth,
+        config.context_width,
+        groups=config.norm_groups,
+        dtype=dtype,
+        rngs=rngs,
+    )
 
 
 class UNet(nnx.Module):
@@ -189,16 +168,7 @@ class UNet(nnx.Module):
             )
 
         def level(number: int, inputs: list[int], resample: Literal["down", "up"] | None) -> Level:
-            return Level(
-                config,
-                number,
-                inputs,
-                widths[number],
-                time_width=time_width,
-                resample=resample,
-                dtype=dtype,
-                rngs=rngs,
-            )
+            return Level(config, number, inputs, resample=resample, dtype=dtype, rngs=rngs)
 
         last = len(widths) - 1
         skips, before, down = [widths[0]], widths[0], []
@@ -209,7 +179,7 @@ class UNet(nnx.Module):
             skips += [width] * (config.layers + halves)
             before = width
         self.down_blocks = nnx.List(down)
-        self.mid_block = Middle(config, time_width=time_width, dtype=dtype, rngs=rngs)
+        self.mid_block = Middle(config, dtype=dtype, rngs=rngs)
         up = []
         for number in range(last, -1, -1):
             inputs = []
