@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.rung:
         _shorten(arguments)
     try:
-        return _run(arguments)
+        return _run(arguments, parser)
     except UserError as error:
         print(f"text_to_image: {error}", file=sys.stderr)
         return 2
@@ -66,7 +66,18 @@ def _shorten(arguments: argparse.Namespace) -> None:
     arguments.wordings, arguments.no_steps = 1, True
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _command(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    """What was asked, without where data and work lie on this machine."""
+    words = ["python -m tools.text_to_image"]
+    for name, value in vars(arguments).items():
+        if name in ("data", "parallel", "work", "rung") or value == parser.get_default(name):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        words.append(option if value is True else f"{option} {value}")
+    return " ".join(words)
+
+
+def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from kmm_jax.training.compile_cache import use_compile_cache
     from tools.text_to_image import classifier, data, stages, students
 
@@ -97,15 +108,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.rung:
         print(page.body(values))
         return 0
-    words = ["python -m tools.text_to_image"]
-    defaults = {"autoencoder_steps": 1200, "generator_steps": 4000, "student_steps": 1500}
-    for name, default in (defaults | {"seeds": 3, "wordings": 5}).items():
-        if getattr(arguments, name) != default:
-            words.append(f"--{name.replace('_', '-')} {getattr(arguments, name)}")
     results.write(
         NAME,
         title="Korean text to image",
-        command=" ".join(words),
+        command=_command(arguments, parser),
         values=values,
         body=page.body(values),
     )
