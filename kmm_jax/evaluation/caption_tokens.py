@@ -65,7 +65,13 @@ def cutter(name: Tokenization) -> TextCutter:
             name=name,
             says=f"Korean morphemes of kiwipiepy {version} without punctuation",
             cut=lambda texts: [
-                [token.form.lower() for token in tokens if token.tag not in _PUNCTUATION]
+                [
+                    # A name of several words is one form: no text of tokens could hold its spaces.
+                    part
+                    for token in tokens
+                    if token.tag not in _PUNCTUATION
+                    for part in token.form.lower().split()
+                ]
                 for tokens in analyser.tokenize([normalize(text) for text in texts])
             ],
         )

@@ -226,6 +226,14 @@ def test_morphemes_part_a_word_from_its_particle():
     assert one["rouge_l"].corpus() > whole["rouge_l"].corpus()
 
 
+def test_a_name_of_several_words_is_several_tokens():
+    """The analyser knows 안드로메다 은하 as one form; joined by spaces it would be two tokens."""
+    pytest.importorskip("kiwipiepy")
+    (tokens,) = cutter("morphemes").cut(["안드로메다 은하를 찍은 사진"])
+    assert " ".join(tokens).split() == tokens
+    assert {"안드로메다", "은하"} <= set(tokens)
+
+
 def test_morphemes_without_the_analyser_are_refused_in_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "kiwipiepy", None)
     caption_tokens._kiwi.cache_clear()
