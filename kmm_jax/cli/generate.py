@@ -30,7 +30,9 @@ def add(commands: Any) -> None:
         description="Make pictures with a Stable Diffusion: a folder as diffusers saves it. Each "
         "PNG says inside how it was made. No safety filter runs unless --safety names a model.",
     )
-    command.add_argument("model", metavar="MODEL", help="a folder of diffusers")
+    command.add_argument(
+        "model", metavar="MODEL", help="a folder of diffusers, or a run of a generator"
+    )
     command.add_argument(
         "prompts",
         nargs="*",

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from kmm_jax.generation.schedulers.config import parse
 from kmm_jax.generation.teaching import cross_attention_params, unet_queries
 from kmm_jax.interop.diffusers.folder import Published
 from kmm_jax.losses.text_distillation import relative_error, response_error
@@ -132,7 +133,7 @@ def _responses(graphdef: Any, params: Any, found: _Read) -> Iterator[tuple[str, 
 def _predictions(
     graphdef: Any, params: Any, found: _Read, teacher: Published, seed: int
 ) -> Iterator[tuple[str, float]]:
-    unet, steps = teacher.config.unet, 1000
+    unet, steps = teacher.config.unet, parse(teacher.scheduler).noise.training_steps
     shape = (len(found.korean.hidden), unet.sample_size, unet.sample_size, unet.in_channels)
     x = jax.random.normal(jax.random.key(seed), shape)
 

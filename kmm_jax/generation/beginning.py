@@ -98,7 +98,8 @@ class GeneratorWeights:
                 )
 
     def _check_shapes(self, params: Any) -> None:
-        wanted = shapes_of({part: folders.abstract_params(self._config)[part] for part in params})
+        whole = folders.abstract_params(self._config)
+        wanted = shapes_of({part: whole[part] for part in params})
         given = shapes_of(params)
         different = [
             f"  {name}: {given.get(name, 'not there')} -> {wanted.get(name, 'not wanted')}"

@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 
 from kmm_jax.data.text_pairs import TextPairs
 from kmm_jax.errors import ConfigError
-from kmm_jax.losses.diffusion import spread_steps
 from kmm_jax.losses.text_distillation import (
     ends_error,
     first_end,
@@ -68,8 +67,8 @@ class TextDistillationTask:
     The data are ``data.text_pairs.TextPairs``; it begins with ``generation.teaching``.
 
     Attributes:
-        schedule: the UNet's, for the objective ``noise``, whose latents are drawn as pure noise of
-            each step's size: no picture is needed.
+        schedule: the UNet's, for the objective ``noise``. Its latents are pure noise, told to be of
+            any step: no picture is needed.
     """
 
     model: DistillationConfig
@@ -139,11 +138,11 @@ class TextDistillationTask:
         unet = self.model.unet
         rows = student_BTD.shape[0]
         step_key, noise_key = jax.random.split(key)
-        t_B = spread_steps(step_key, rows, self.schedule.training_steps).astype(jnp.float32)
+        step = jax.random.randint(step_key, (), 0, self.schedule.training_steps)
+        t_B = jnp.broadcast_to(step.astype(jnp.float32), (rows,))
         shape = (1, unet.sample_size, unet.sample_size, unet.in_channels)
         # One picture for all prompts: only then does what is predicted differ by the prompt alone.
         x = jnp.broadcast_to(jax.random.normal(noise_key, shape), (rows, *shape[1:]))
-        t_B = jnp.broadcast_to(t_B[:1], t_B.shape)
         student = module.unet(x, t_B, student_BTD)
         teacher = jax.lax.stop_gradient(module.unet(x, t_B, teacher_BTD))
         return relative_error(student, teacher)

@@ -60,7 +60,10 @@ class World:
     def sources(self) -> list[tuple[str, float]]:
         """Shards of each trained pair, with the root of their photos for a weight."""
         return [
-            (str(self.folder / "train" / f"{_name(pair)}-*.tar"), self.counts[_name(pair)] ** 0.5)
+            (
+                str(self.folder / "train" / f"{pair_name(pair)}-*.tar"),
+                self.counts[pair_name(pair)] ** 0.5,
+            )
             for pair in self.trained
         ]
 
@@ -69,7 +72,8 @@ class World:
         return Tokenizer.load(self.folder / language)
 
 
-def _name(pair: Pair) -> str:
+def pair_name(pair: Pair) -> str:
+    """A pair as files and counts are named by it."""
     return f"{pair[0]}-{pair[1]}".replace(" ", "_")
 
 
@@ -108,7 +112,7 @@ def _made(place: Path, data: Path, parallel: Sequence[Path]) -> dict[str, object
     )
     rng = random.Random(0)
     for pair in trained:
-        with ShardWriter(place / "train", prefix=_name(pair)) as writer:
+        with ShardWriter(place / "train", prefix=pair_name(pair)) as writer:
             seen: set[str] = set()
             for photo in found:
                 if _pair(photo.facts) != pair:
@@ -132,7 +136,7 @@ def _made(place: Path, data: Path, parallel: Sequence[Path]) -> dict[str, object
     return {
         "trained": [list(pair) for pair in trained],
         "held_out": [list(pair) for pair in held_out],
-        "counts": {_name(pair): counts[pair] for pair in counts},
+        "counts": {pair_name(pair): counts[pair] for pair in counts},
         "wordings": len(drawn),
         "sentences": len(sentences),
     }

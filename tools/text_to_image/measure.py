@@ -17,7 +17,7 @@ from kmm_jax.files import read_json, write_json
 from kmm_jax.generation.loading import load_pipeline
 from kmm_jax.generation.request import Request
 from tools.text_to_image.classifier import Classifier
-from tools.text_to_image.data import World
+from tools.text_to_image.data import World, pair_name
 
 _BATCH = 40
 GUIDANCE, STEPS, SAMPLER = 3.0, 15, "dpmpp"
@@ -40,7 +40,7 @@ class Asked:
 def asked(world: World, *, each: int, seed: int = 0) -> Asked:
     """``each`` held-out wordings of every held-out pair and of as many trained ones."""
     rng = random.Random(seed)
-    trained = [pair for pair in world.trained if world.counts[_key(pair)] >= 5]
+    trained = [pair for pair in world.trained if world.counts[pair_name(pair)] >= 5]
     pairs = [*world.held_out, *rng.sample(trained, len(world.held_out))]
     rows = [pair for pair in pairs for _ in range(each)]
     looks = [Look(type=type_, color=color) for type_, color in rows]
@@ -50,10 +50,6 @@ def asked(world: World, *, each: int, seed: int = 0) -> Asked:
         english=tuple(draw(rng, look, "en", "held_out") for look in looks),
         held_out=np.asarray([pair in world.held_out for pair in rows]),
     )
-
-
-def _key(pair: Pair) -> str:
-    return f"{pair[0]}-{pair[1]}".replace(" ", "_")
 
 
 def pictures(

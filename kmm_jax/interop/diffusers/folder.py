@@ -308,14 +308,10 @@ def _write_part(
     folder: Path, name: str, about: Mapping[str, Any], rules: list[Rule], params: Any, dtype: DType
 ) -> None:
     folder.mkdir()
-    version = "_diffusers_version" if "_class_name" in about else "transformers_version"
-    written = {**about, version: _VERSION} if version.startswith("_") else about
-    write_json(folder / "config.json", {**written, **_torch_dtype(about, dtype)})
+    # Parts of diffusers name its version, parts of transformers their dtype.
+    more = {"_diffusers_version": _VERSION} if "_class_name" in about else {"dtype": dtype}
+    write_json(folder / "config.json", {**about, **more})
     write_weights(folder, put(rules, flatten_lazily(params), dtype=_DTYPES[dtype]), name=name)
-
-
-def _torch_dtype(about: Mapping[str, Any], dtype: DType) -> dict[str, str]:
-    return {} if "_class_name" in about else {"dtype": dtype}
 
 
 def flatten_lazily(params: Any) -> dict[str, Any]:
