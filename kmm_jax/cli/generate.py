@@ -88,6 +88,12 @@ def add(commands: Any) -> None:
         help="one picture of all: prompts down, 4 to 50 steps across (slides 4.3)",
     )
     command.add_argument(
+        "--compile-only",
+        action="store_true",
+        help="compile what these options need into JAX's compile cache, and make no picture; "
+        "without prompts for --count pictures",
+    )
+    command.add_argument(
         "--safety",
         metavar="MODEL",
         help="black out what this CLIP finds too near to --safety-concept; off by default",
@@ -108,6 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
     prompts = tuple(arguments.prompts)
     if arguments.prompt_set:
         prompts += prompt_set(arguments.prompt_set)
+    if not prompts and arguments.compile_only:
+        prompts = ("",)
     if not prompts:
         raise UserError("no prompt: give one or more, or --prompt-set talk")
     loras = [_lora(each) for each in arguments.lora or ()]
@@ -121,6 +129,8 @@ def run(arguments: argparse.Namespace) -> int:
     pipeline = load_pipeline(
         arguments.model, dtype=arguments.dtype, variant=arguments.variant, loras=loras
     )
+    if arguments.compile_only:
+        return _compiled(arguments, pipeline, request)
     if safety is None:
         print("no safety filter runs: look at pictures before you show them", file=sys.stderr)
     if arguments.grid:
@@ -153,6 +163,13 @@ def _request(
         mask=mask,
         latents=_latents(arguments.latents),
     )
+
+
+def _compiled(arguments: argparse.Namespace, pipeline: Pipeline, request: Request) -> int:
+    began = time.monotonic()
+    count = pipeline.compile(request, progress=True, tile=arguments.tile)
+    print(f"{count} programs in {time.monotonic() - began:.1f} s")
+    return 0
 
 
 def _with_progress(pipeline: Pipeline, request: Request, tile: int, what: str) -> Generated:

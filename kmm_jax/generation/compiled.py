@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -53,25 +53,74 @@ class Programs:
             shared: arguments that every device has whole.
         """
         placed = jax.device_put(split, NamedSharding(self._mesh, _BATCH))
-        everywhere = self.everywhere(shared)
-        first = () if params is None else (params,)
-        arguments = (*first, *placed, *everywhere)
-        leaves, tree = jax.tree.flatten(arguments)
+        arguments = _Arguments(params, placed, self.everywhere(shared))
+        return self._program(name, function, arguments, static).program(*arguments.all())
+
+    def compile(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        split: tuple[Any, ...],
+        *,
+        params: Any = None,
+        shared: tuple[Any, ...] = (),
+        static: tuple[Any, ...] = (),
+    ) -> Any:
+        """As `run`, but nothing is computed: shapes come out, and may stand for arrays going in."""
+
+        def shapes(tree: Any, spec: PartitionSpec) -> Any:
+            sharding = NamedSharding(self._mesh, spec)
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+            )
+
+        arguments = _Arguments(params, shapes(split, _BATCH), shapes(shared, _EVERYWHERE))
+        return self._program(name, function, arguments, static).gives
+
+    def _program(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: _Arguments,
+        static: tuple[Any, ...],
+    ) -> _Program:
+        leaves, tree = jax.tree.flatten(arguments.all())
         key = (name, static, tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
         if key not in self.compiled:
             specs = (
-                *(_EVERYWHERE,) * len(first),
-                *(_BATCH,) * len(placed),
-                *(_EVERYWHERE,) * len(everywhere),
+                *(_EVERYWHERE,) * (arguments.params is not None),
+                *(_BATCH,) * len(arguments.split),
+                *(_EVERYWHERE,) * len(arguments.shared),
             )
             mapped = jax.shard_map(
                 function, mesh=self._mesh, in_specs=specs, out_specs=_BATCH, check_vma=False
             )
-            self.compiled[key] = jax.jit(mapped).lower(*arguments).compile()
-        return self.compiled[key](*arguments)
+            lowered = jax.jit(mapped).lower(*arguments.all())
+            gives = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), lowered.out_info)
+            self.compiled[key] = _Program(lowered.compile(), gives)
+        return self.compiled[key]
 
 
-def filled(array_BX: np.ndarray, rows: int) -> np.ndarray:
-    """With its last row again, up to ``rows``."""
+class _Program(NamedTuple):
+    """A compiled program, and the shapes of what it gives."""
+
+    program: Any
+    gives: Any
+
+
+class _Arguments(NamedTuple):
+    params: Any
+    split: tuple[Any, ...]
+    shared: tuple[Any, ...]
+
+    def all(self) -> tuple[Any, ...]:
+        """In their order."""
+        return (*(() if self.params is None else (self.params,)), *self.split, *self.shared)
+
+
+def filled(array_BX: Any, rows: int) -> Any:
+    """With its last row again, up to ``rows``; of a shape, the shape of that."""
+    if isinstance(array_BX, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((rows, *array_BX.shape[1:]), array_BX.dtype)
     more = rows - len(array_BX)
     return np.concatenate([array_BX, np.repeat(array_BX[-1:], more, axis=0)]) if more else array_BX

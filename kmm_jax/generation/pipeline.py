@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,8 @@ from kmm_jax.models.diffusion.modeling import LatentDiffusion, abstract
 from kmm_jax.text.tokenizer import Tokenizer
 
 Tell = Callable[[int, int], None]
+Run = Callable[..., Any]
+"""``Programs.run``, or ``Programs.compile``, which takes and gives shapes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,16 @@ class Generated:
     def pictures(self) -> list[Image.Image]:
         """The images as PIL has them."""
         return [Image.fromarray(image) for image in self.images]
+
+
+class _Made(NamedTuple):
+    """Pictures (B, H, W, 3) and latents (B, h, w, Z), and by which sampler, of which size."""
+
+    images: Any
+    latents: Any
+    sampler: str
+    height: int
+    width: int
 
 
 class Pipeline:
@@ -110,6 +122,38 @@ class Pipeline:
         Raises:
             UserError: something in the request does not fit the model.
         """
+        made = self._made(request, self.programs.run, progress, tile)
+        count = request.pictures
+        latents = np.asarray(made.latents)[:count]
+        _say_what_is_lost(latents)
+        return Generated(
+            images=np.asarray(made.images)[:count],
+            latents=latents,
+            settings=self._settings(request, made.sampler, made.height, made.width),
+        )
+
+    def compile(self, request: Request, *, progress: bool = False, tile: int = 0) -> int:
+        """Compile all that requests of this form need, and compute nothing.
+
+        Of the form are the numbers of pictures and of steps, their size, whether there is guidance,
+        an image and a mask; what the prompts, seeds and images are does not matter. A server calls
+        it before it takes requests.
+
+        Args:
+            progress, tile: as `generate` will be called.
+
+        Returns:
+            How many programs were compiled that were not yet.
+
+        Raises:
+            UserError: something in the request does not fit the model.
+        """
+        before = self.compiled
+        self._made(request, self.programs.compile, (lambda *_: None) if progress else None, tile)
+        return self.compiled - before
+
+    def _made(self, request: Request, run: Run, progress: Tell | None, tile: int) -> _Made:
+        """Latents and pictures, or their shapes, with rows up to a whole number for each device."""
         if tile < 0:
             raise UserError(f"tile is a number of latents, or 0 for no tiles; got {tile}")
         height, width = self._size(request)
@@ -124,31 +168,30 @@ class Pipeline:
         rows = self.programs.rows(request.pictures)
         shape = self._latent_shape(height, width)
         seed_B = jnp.asarray(filled(np.asarray(request.picture_seeds, np.uint32), rows))
-        if request.latents is None:
+        given = None if request.latents is None else self._given(request, shape)
+        known = self._known(request, height, width, rows, run)
+        if given is None:
             make = functools.partial(starting_noise, shape=shape)
-            noise_BhwZ = self.programs.run("noise", make, (seed_B,), static=(shape,))
+            noise_BhwZ = run("noise", make, (seed_B,), static=(shape,))
         else:
-            noise_BhwZ = jnp.asarray(filled(self._given(request, shape), rows))
-        known = self._known(request, height, width, rows)
-        prompted = self._prompted(request, height, width, rows, guided=guided)
+            noise_BhwZ = jnp.asarray(filled(given, rows))
+        prompted = self._prompted(request, height, width, rows, run, guided=guided)
         latents_BhwZ = self._denoised(
-            noise_BhwZ, (noise_BhwZ, seed_B, prompted, known), table, request.guidance, progress
+            noise_BhwZ,
+            (noise_BhwZ, seed_B, prompted, known),
+            table,
+            request.guidance,
+            progress,
+            run,
         )
-        images_BHWC = self.programs.run(
+        images_BHWC = run(
             "decode",
             functools.partial(_decoded, self._whole, tile),
             (latents_BhwZ,),
             params=self.params,
             static=(tile,),
         )
-        count = request.pictures
-        latents = np.asarray(latents_BhwZ)[:count]
-        _say_what_is_lost(latents)
-        return Generated(
-            images=np.asarray(images_BHWC)[:count],
-            latents=latents,
-            settings=self._settings(request, name_of(scheduler.sampler), height, width),
-        )
+        return _Made(images_BHWC, latents_BhwZ, name_of(scheduler.sampler), height, width)
 
     def scheduler_of(self, sampler: str | None) -> SchedulerConfig:
         """The model's own sampler, or another over the same noise schedule.
@@ -169,15 +212,18 @@ class Pipeline:
         Args:
             mask_BHW: bool, True where the pictures are made grey before.
         """
+        found = self._latents_of(image_BHWC, mask_BHW, self.programs.run)
+        return np.asarray(found)[: len(image_BHWC)]
+
+    def _latents_of(self, image_BHWC: np.ndarray, mask_BHW: np.ndarray | None, run: Run) -> Any:
         given = (image_BHWC,) if mask_BHW is None else (image_BHWC, mask_BHW)
         rows = self.programs.rows(len(image_BHWC))
-        found = self.programs.run(
+        return run(
             "encode",
             functools.partial(_encoded, self._whole),
             tuple(jnp.asarray(filled(each, rows)) for each in given),
             params=self.params,
         )
-        return np.asarray(found)[: len(image_BHWC)]
 
     def _denoised(
         self,
@@ -186,6 +232,7 @@ class Pipeline:
         table: Table,
         guidance: float,
         progress: Tell | None,
+        run: Run,
     ) -> jax.Array:
         """Latents of noise: by one program, or by one a step where someone wants to hear of it.
 
@@ -194,7 +241,7 @@ class Pipeline:
         """
         count = len(table)
         table = jax.tree.map(np.float32, table)
-        state = self.programs.run(
+        state = run(
             "begin",
             lambda noise, known, table: begin_latents(noise, known, table),
             (noise_BhwZ, given[-1]),
@@ -203,7 +250,7 @@ class Pipeline:
         length = 1 if progress else count
         for first in range(0, count, length):
             before = state
-            state = self.programs.run(
+            state = run(
                 "denoise",
                 functools.partial(advance_latents, self._unet, self.config.unet),
                 (state, *given),
@@ -221,7 +268,7 @@ class Pipeline:
         return latents_BhwZ
 
     def _prompted(
-        self, request: Request, height: int, width: int, rows: int, *, guided: bool
+        self, request: Request, height: int, width: int, rows: int, run: Run, *, guided: bool
     ) -> Any:
         def ids(texts: Sequence[str]) -> tuple[np.ndarray, ...]:
             found = prompts.prompt_ids(texts, self.tokenizers, self.config)
@@ -241,7 +288,7 @@ class Pipeline:
                 model, *given, skip=request.skip, zero_absent=self._zero_empty
             )
 
-        return self.programs.run(
+        return run(
             "condition",
             conditioned,
             ((wanted, unwanted, sizes, absent_B),),
@@ -295,7 +342,9 @@ class Pipeline:
             )
         return latents
 
-    def _known(self, request: Request, height: int, width: int, rows: int) -> Known | None:
+    def _known(
+        self, request: Request, height: int, width: int, rows: int, run: Run
+    ) -> Known | None:
         inpaints = self.config.unet.in_channels > self.config.vae.latent_channels
         if request.image is None:
             if inpaints:
@@ -305,22 +354,22 @@ class Pipeline:
             return None
         images, masks = images_and_masks(request, height, width)
 
-        def each(array: np.ndarray) -> jax.Array:
-            return jnp.asarray(filled(array, rows))
+        def encoded(images: np.ndarray, masks: np.ndarray | None = None) -> Any:
+            # One image for all pictures fills its rows alone: the last of them is that image too.
+            found = self._latents_of(images, masks, run)
+            return found if found.shape[0] == rows else filled(found, rows)
 
         masked = None
         if inpaints:
             both = np.broadcast_shapes(images.shape[:1], masks.shape[:1])
-            masked = each(
-                self.encode(
-                    np.broadcast_to(images, both + images.shape[1:]),
-                    np.broadcast_to(masks, both + masks.shape[1:]),
-                )
+            masked = encoded(
+                np.broadcast_to(images, both + images.shape[1:]),
+                np.broadcast_to(masks, both + masks.shape[1:]),
             )
         anew = request.mask is not None and request.strength >= 1.0
         return Known(
-            latents=each(self.encode(images)),
-            mask=each(shrunk(masks, self.config.vae.factor)),
+            latents=encoded(images),
+            mask=jnp.asarray(filled(shrunk(masks, self.config.vae.factor), rows)),
             masked=masked,
             from_noise=jnp.full(rows, anew),
         )

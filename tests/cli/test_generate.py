@@ -49,6 +49,15 @@ def test_pictures_latents_and_settings_are_written(
     assert settings["inpainting"] and settings["latents"] == "given"
 
 
+def test_programs_are_compiled_and_no_picture_made(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = ("--output", str(tmp_path / "out"))
+    assert main(["generate", model, *SHORT, *output, "--count", "2", "--compile-only"]) == 0
+    assert "5 programs in" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
 def test_loras_change_the_picture_and_stand_in_its_settings(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,10 +104,36 @@ def test_eight_devices_make_the_pictures_of_one_and_exchange_nothing(
     )
     assert np.abs(found.images.astype(int) - expected.images).max() <= 1
     (program,) = [each for key, each in many.programs.compiled.items() if key[0] == "denoise"]
-    text = program.as_text()
+    text = program.program.as_text()
     assert "num_partitions=8" in text
     for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
         assert collective not in text
+
+
+@pytest.mark.parametrize("kind", ["sd1", "inpainting"])
+def test_what_is_compiled_ahead_serves_other_requests_of_its_form(
+    pipeline_of: Callable[..., Pipeline], kind: str
+) -> None:
+    """Pictures of one image too, where devices have more rows than there are images."""
+    pipeline = pipeline_of(kind, 2)
+    mask = np.zeros((16, 16), bool)
+    mask[:, 4:] = True
+
+    def form(prompt: str, **more: Any) -> Request:
+        return ask(prompts=(prompt,) * 3, image=photo(), mask=mask, steps=3, **more)
+
+    assert pipeline.compile(form("x")) > 0
+    assert pipeline.compile(form("y", guidance=2.0)) == 0
+    before = pipeline.compiled
+    made = pipeline.generate(form(PROMPT, seeds=5))
+    assert pipeline.compiled == before
+    alone = pipeline_of(kind).generate(form(PROMPT, seeds=5))
+    np.testing.assert_allclose(made.latents, alone.latents, atol=1e-4 * np.abs(alone.latents).max())
+    told = lambda done, steps: None  # noqa: E731
+    assert pipeline.compile(form("x"), progress=True) > 0
+    before = pipeline.compiled
+    pipeline.generate(form(PROMPT), progress=told)
+    assert pipeline.compiled == before
 
 
 def test_progress_changes_no_picture_and_serves_any_number_of_steps(ours: Pipeline) -> None:
