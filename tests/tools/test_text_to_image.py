@@ -128,6 +128,10 @@ def values(type_: float, color: float) -> dict:
             page.UNTAUGHT: [run(0.1)],
             "Korean prompt, response": [run(0.9), run(1.0)],
         },
+        "spread": {
+            name: {f"{one}{other}": [0.5, 0.75] for one in ("", "of_english/") for other in run(1)}
+            for name in (page.ENGLISH, page.UNTAUGHT, "Korean prompt, response")
+        },
         "encoders": {"Korean prompt, response": [encoder, encoder]},
         "steps": {"ddim": {"4": run(0.5)}},
     }
@@ -135,12 +139,26 @@ def values(type_: float, color: float) -> dict:
 
 def test_the_page_compares_with_english_only_where_english_proves_something() -> None:
     text = page.body(values(0.6, 0.5))
-    assert "| Korean prompt, response | 95% | 95% | 95% | 95% |" in text
-    assert "0.570 (0.540 to 0.600)" in text
+    assert "| Korean prompt, response | 95% (50% to 75%) | 95% (50% to 75%) | 100% " in text
+    assert "| 0.570 (0.50 to 0.75) | 0.475 (0.50 to 0.75) | 0.100 (0.50 to 0.75) | 0.100 to" in text
     assert "| ddim | 4 | 0.300 | 0.250 | 2.000 |" in text
     weak = page.body(values(0.6, 0.2))
     assert "the comparison proves nothing" in weak
     assert "95%" not in weak
+
+
+def test_intervals_are_of_pairs_and_of_both_sides_together(world: data.World) -> None:
+    asked = measure.asked(world, each=2)
+    rng = np.random.default_rng(0)
+    english = {"type": rng.random(64) < 0.6}
+    same = measure.spread([english, english], english, asked)
+    assert same["of_english/type"] == same["of_english/held_out/type"] == [1.0, 1.0]
+    low, high = same["type"]
+    assert low < english["type"].mean() < high
+    wordings = np.repeat(rng.random(32) < 0.6, 2)  # both of a pair are right or wrong together
+    low, high = measure.spread([{"type": wordings}], english, asked)["type"]
+    deviation = (wordings.mean() * (1 - wordings.mean()) / 32) ** 0.5
+    assert abs((high - low) / (2 * 1.96 * deviation) - 1) < 0.15
 
 
 def test_what_it_cannot_do_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -141,19 +141,27 @@ def _measured(
     shown: dict[str, np.ndarray] = {}
     order = random.Random(1).sample(range(len(asked.pairs)), min(_SHOWN, len(asked.pairs)))
 
-    def verdict(name: str, model: Path, language: str, **options: Any) -> dict[str, float]:
+    def verdict(
+        name: str, model: Path, language: str, **options: Any
+    ) -> tuple[dict[str, float], dict[str, Any]]:
         images = measure.pictures(model, asked.prompts(language), **options)
         shown.setdefault(name, images[order])
         print(f"{name}: {len(images)} pictures", file=sys.stderr, flush=True)
-        return measure.scores(images, asked, judge, real)
+        return measure.verdict(images, asked, judge, real)
 
-    rows = {
+    verdicts = {
         page.ENGLISH: [verdict(page.ENGLISH, generator, "en")],
         page.UNTAUGHT: [verdict(page.UNTAUGHT, generator, "ko")],
         **{
             name: [verdict(name, folder, "ko") for folder in folders]
             for name, folders in readers.items()
         },
+    }
+    rows = {name: [scores for scores, _ in found] for name, found in verdicts.items()}
+    (_, english), *_ = verdicts[page.ENGLISH]
+    spread = {
+        name: measure.spread([hits for _, hits in found], english, asked)
+        for name, found in verdicts.items()
     }
     encoders = _encoders(world, generator, readers)
     steps: dict[str, Any] = {}
@@ -164,7 +172,7 @@ def _measured(
                     work / f"steps-{sampler}-{count}.json",
                     lambda sampler=sampler, count=count: verdict(  # type: ignore[misc]
                         f"{sampler} {count}", generator, "en", sampler=sampler, steps=count
-                    ),
+                    )[0],
                 )
                 for count in _STEPS
             }
@@ -190,6 +198,7 @@ def _measured(
             "guidance": measure.GUIDANCE,
         },
         "rows": rows,
+        "spread": spread,
         "encoders": encoders,
         "steps": steps,
     }

@@ -12,6 +12,7 @@ import numpy as np
 
 from kmm_jax.data.datasets.fashion_pairs import COLORS, TYPES, Pair
 from kmm_jax.data.datasets.fashion_prompts import Look, draw
+from kmm_jax.evaluation.bootstrap import intervals
 from kmm_jax.evaluation.kernel_distance import kernel_distance
 from kmm_jax.files import read_json, write_json
 from kmm_jax.generation.loading import load_pipeline
@@ -77,9 +78,13 @@ def pictures(
     return np.concatenate(made)
 
 
-def scores(
+Hits = dict[str, np.ndarray]
+"""Of each prompt, (N,) bool: whether ``type``, ``color`` and ``both`` were right."""
+
+
+def verdict(
     images: np.ndarray, wanted: Asked, judge: Classifier, real: np.ndarray
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Hits]:
     """Shares of right types and colours, on all prompts and on held-out pairs; kernel distance.
 
     Args:
@@ -95,7 +100,32 @@ def scores(
     found |= {
         f"held_out/{name}": float(each[wanted.held_out].mean()) for name, each in right.items()
     }
-    return {**found, "kernel_distance": kernel_distance(features, real)}
+    return {**found, "kernel_distance": kernel_distance(features, real)}, right
+
+
+def spread(runs: Sequence[Hits], english: Hits, wanted: Asked) -> dict[str, list[float]]:
+    """95 % intervals of a reader's shares, and of those relative to English (``of_english/``).
+
+    Pairs of type and colour are drawn anew, with all their wordings and all runs; runs are not. The
+    prompts and noise of English are the same, so both sides of a ratio are drawn together.
+    """
+    _, groups = np.unique([f"{one} {other}" for one, other in wanted.pairs], return_inverse=True)
+    found: dict[str, list[float]] = {}
+    for part, rows in (("", np.ones_like(wanted.held_out)), ("held_out/", wanted.held_out)):
+        members = [np.flatnonzero(rows & (groups == group)) for group in np.unique(groups[rows])]
+        for name in english:
+            ours = np.mean([run[name] for run in runs], axis=0)
+
+            def share(drawn: np.ndarray, ours: np.ndarray = ours) -> float:
+                return float(ours[np.concatenate([members[one] for one in drawn])].mean())  # noqa: B023
+
+            def ratio(drawn: np.ndarray, share: Any = share, name: str = name) -> float:
+                theirs = share(drawn, english[name])
+                return float(share(drawn) / theirs) if theirs else float("nan")
+
+            found[f"{part}{name}"] = list(intervals(share, len(members)))
+            found[f"of_english/{part}{name}"] = list(intervals(ratio, len(members)))
+    return found
 
 
 def kept(file: Path, measure: Any) -> Any:

@@ -41,20 +41,38 @@ def _setting(values: Mapping[str, Any]) -> str:
 
 
 def _verdicts(values: Mapping[str, Any]) -> str:
-    columns = ["reader", "seeds", "type", "colour", "both"]
+    columns = ["reader", "seeds", "type", "colour", "both", "both, seeds"]
     columns += ["type, held-out pairs", "colour, held-out pairs", "kernel distance"]
-    names = ("type", "color", "both", "held_out/type", "held_out/color", "kernel_distance")
     rows = []
     for reader, runs in values["rows"].items():
-        rows.append([reader, len(runs), *(_spread([run[name] for run in runs]) for name in names)])
-    return "## What is on the pictures\n\n" + results.table(columns, rows)
+        spread = values["spread"][reader]
+
+        def cell(name: str, runs: Any = runs, spread: Any = spread) -> str:
+            low, high = spread[name]
+            return f"{_mean(runs, name):.3f} ({low:.2f} to {high:.2f})"
+
+        row = [reader, len(runs), cell("type"), cell("color"), cell("both")]
+        row += [_range([run["both"] for run in runs]), cell("held_out/type")]
+        row += [cell("held_out/color"), _spread([run["kernel_distance"] for run in runs])]
+        rows.append(row)
+    return (
+        "## What is on the pictures\n\nIn brackets 95 % intervals over other pairs of type and "
+        "colour (bootstrap); beside them the lowest and the highest seed.\n\n"
+        + results.table(columns, rows)
+    )
+
+
+def _mean(runs: Sequence[Mapping[str, float]], name: str) -> float:
+    return float(np.mean([run[name] for run in runs]))
+
+
+def _range(found: Sequence[float]) -> str:
+    return f"{min(found):.3f} to {max(found):.3f}" if len(found) > 1 else ""
 
 
 def _spread(found: Sequence[float]) -> str:
-    mean = float(np.mean(found))
-    if len(found) == 1:
-        return f"{mean:.3f}"
-    return f"{mean:.3f} ({min(found):.3f} to {max(found):.3f})"
+    mean = f"{float(np.mean(found)):.3f}"
+    return f"{mean} ({_range(found)})" if len(found) > 1 else mean
 
 
 def _claim(values: Mapping[str, Any]) -> str:
@@ -70,13 +88,13 @@ def _claim(values: Mapping[str, Any]) -> str:
     for reader, runs in values["rows"].items():
         if reader == ENGLISH:
             continue
-        shares = [float(np.mean([run[name] for run in runs])) / english[name] for name in _CHANCE]
-        held = [
-            float(np.mean([run[f"held_out/{name}"] for run in runs])) / english[f"held_out/{name}"]
-            for name in _CHANCE
-        ]
-        rows.append([reader, *(f"{share:.0%}" for share in [*shares, *held])])
-    columns = ["of what English prompts reach", "type", "colour"]
+        row = [reader]
+        for name in ("type", "color", "both", "held_out/type", "held_out/color"):
+            share = _mean(runs, name) / english[name] if english[name] else float("nan")
+            low, high = values["spread"][reader][f"of_english/{name}"]
+            row.append(f"{share:.0%} ({low:.0%} to {high:.0%})")
+        rows.append(row)
+    columns = ["of what English prompts reach", "type", "colour", "both"]
     return results.table([*columns, "type, held-out pairs", "colour, held-out pairs"], rows)
 
 
