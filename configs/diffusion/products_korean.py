@@ -31,6 +31,7 @@ def experiment() -> Experiment:
             model=DistillationConfig(student=student, teacher=teacher, unet=generator.model.unet),
             weights=Weights(response=1.0, ends=0.5),
             schedule=generator.schedule,
+            noise_rows=16,
         ),
         data=TextPairs(
             files=((f"{FOLDER}/wordings.tsv", 1.0),),

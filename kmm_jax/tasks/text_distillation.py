@@ -69,11 +69,14 @@ class TextDistillationTask:
     Attributes:
         schedule: the UNet's, for the objective ``noise``. Its latents are pure noise, told to be of
             any step: no picture is needed.
+        noise_rows: so many texts of a batch go through the whole UNet; None for all. A UNet costs
+            thousands of times what a text encoder does.
     """
 
     model: DistillationConfig
     weights: Weights = dataclasses.field(default_factory=Weights)
     schedule: NoiseSchedule = dataclasses.field(default_factory=NoiseSchedule)
+    noise_rows: int | None = None
     sharding_rules: tuple[Rule, ...] = RULES
 
     def check(self, *, data: Any, vocabulary: int | None) -> None:
@@ -94,6 +97,11 @@ class TextDistillationTask:
             )
         if self.weights.noise and not self.model.whole_unet:
             raise ConfigError("the objective noise needs task.model.whole_unet=true")
+        if self.noise_rows is not None and self.noise_rows < 2:
+            raise ConfigError(
+                f"task.noise_rows={self.noise_rows}: the error is relative to how texts differ; "
+                "give 2 or more, or null for all"
+            )
 
     def init(self, key: jax.Array) -> nnx.Module:
         """The module with fresh parameters."""
@@ -136,7 +144,8 @@ class TextDistillationTask:
     ) -> jax.Array:
         """What the UNet predicts of either reading, relative to how prompts differ in it."""
         unet = self.model.unet
-        rows = student_BTD.shape[0]
+        rows = min(self.noise_rows or student_BTD.shape[0], student_BTD.shape[0])
+        student_BTD, teacher_BTD = _spread_rows(student_BTD, rows), _spread_rows(teacher_BTD, rows)
         step_key, noise_key = jax.random.split(key)
         step = jax.random.randint(step_key, (), 0, self.schedule.training_steps)
         t_B = jnp.broadcast_to(step.astype(jnp.float32), (rows,))
@@ -157,6 +166,12 @@ class TextDistillationTask:
     def flops_per_example(self) -> float:
         """Forward operations of one pair: the student reads both texts, the teacher one."""
         return 2 * text_flops(self.model.student) + text_flops(self.model.teacher)
+
+
+def _spread_rows(x_BTD: jax.Array, rows: int) -> jax.Array:
+    """So many rows, as many of each device: the first ones would all lie on one."""
+    each = x_BTD.shape[0] // rows
+    return x_BTD[: rows * each].reshape(rows, each, *x_BTD.shape[1:])[:, 0]
 
 
 def _first_error(student_BTD: jax.Array, teacher_BTD: jax.Array) -> jax.Array:

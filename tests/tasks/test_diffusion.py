@@ -223,7 +223,7 @@ def test_a_korean_student_leaves_all_but_itself_alone(place: Path, generator: Pa
     initial = TeacherWeights(teacher, config, korean, prompts=["red shirt", "blue bag"])
     begun = initial.params(None)
     run = place / "korean-run"
-    task = TextDistillationTask(model=config, weights=weights)
+    task = TextDistillationTask(model=config, weights=weights, noise_rows=4)
     result = train(
         experiment(
             place,
