@@ -298,7 +298,7 @@ class Pipeline:
 
     def _check_layers(self, skip: int) -> None:
         several = len(self.config.texts) > 1
-        most = min(text.tower.depth for text in self.config.texts) - 1 - several
+        most = min(text.skippable for text in self.config.texts) - several
         if not 0 <= skip <= most:
             raise UserError(
                 f"skip (--clip-skip) is {skip}; of this model's text encoder 0 to {most} layers "

@@ -22,7 +22,7 @@ def prompt_ids(
 ) -> tuple[np.ndarray, ...]:
     """Ids (B, T) int32 of the prompts for each text encoder."""
     return tuple(
-        tokenizer.sequences(prompts, None, text.tower.length)
+        tokenizer.sequences(prompts, None, text.length)
         for tokenizer, text in zip(tokenizers, config.texts, strict=True)
     )
 
@@ -33,11 +33,11 @@ def say_what_is_cut(
     """Tell on standard error which prompts are read only in part."""
     for prompt in dict.fromkeys(prompts):
         for tokenizer, text in zip(tokenizers, config.texts, strict=True):
-            if tokenizer.truncates(prompt, None, text.tower.length):
-                ids = tokenizer.encode(prompt)[: text.tower.length - 2]
+            if tokenizer.truncates(prompt, None, text.length):
+                ids = tokenizer.encode(prompt)[: text.length - 2]
                 read = tokenizer.decode(ids).replace("</w>", " ").rstrip("\ufffd").strip()
                 print(
-                    f"a prompt is longer than {text.tower.length - 2} tokens and read only up to "
+                    f"a prompt is longer than {text.length - 2} tokens and read only up to "
                     f"{read[-40:]!r}: {prompt}",
                     file=sys.stderr,
                 )

@@ -94,22 +94,26 @@ class Layer(nnx.Module):
         *,
         causal: bool = False,
         mask: Bool[Array, "B #H #T T"] | None = None,
+        context_mask: Bool[Array, "B #H #T S"] | None = None,
     ) -> Float[Array, "B T D"]:
         """One layer over a whole sequence."""
         x_BTD += self.attention(self.attention_norm(x_BTD), causal=causal, mask=mask)
-        return self._after_attention(
-            x_BTD, None if context_BSD is None else self.cross_context(context_BSD)
-        )
+        context = None if context_BSD is None else self.cross_context(context_BSD)
+        return self._after_attention(x_BTD, context, mask=context_mask)
 
     def _after_attention(
-        self, x_BTD: Float[Array, "B T D"], context: KeyValue | None
+        self,
+        x_BTD: Float[Array, "B T D"],
+        context: KeyValue | None,
+        *,
+        mask: Bool[Array, "B #H #T S"] | None = None,
     ) -> Float[Array, "B T D"]:
         """Cross-attention to projected keys and values where there are any, and the FFN."""
         if context is None:
             return x_BTD + self.mlp(self.mlp_norm(x_BTD))
         if self.cross_ffn:
             x_BTD += self.mlp(self.mlp_norm(x_BTD))
-        x_BTD += self.cross_attention.attend_projected(self.cross_norm(x_BTD), *context)
+        x_BTD += self.cross_attention.attend_projected(self.cross_norm(x_BTD), *context, mask=mask)
         if self.cross_ffn:
             return x_BTD + self.cross_mlp(self.cross_mlp_norm(x_BTD))
         return x_BTD + self.mlp(self.mlp_norm(x_BTD))

@@ -35,7 +35,7 @@ class DiffusionTask:
         drop_text: share of examples whose text is taken away, so that guidance has something to
             guide from (arXiv 2207.12598).
         min_snr: gamma of min-SNR weighting (arXiv 2303.09556), 5 there; None weighs all alike.
-        pad_id: what fills texts up; None for ``eos_id``, as in Stable Diffusion.
+        pad_id: what fills texts up; None for the text encoder's, in Stable Diffusion ``eos_id``.
     """
 
     model: LatentDiffusionConfig
@@ -55,17 +55,17 @@ class DiffusionTask:
             raise ConfigError("an inpainting UNet, which also sees a mask, cannot be trained here")
         if not 0 <= self.drop_text < 1:
             raise ConfigError(f"task.drop_text must lie from 0 to below 1, got {self.drop_text}")
-        tower = self.model.texts[0].tower
-        if data.text_length != tower.length:
+        reader = self.model.texts[0]
+        if data.text_length != reader.length:
             raise ConfigError(
-                f"data.text_length={data.text_length}, but the text encoder takes {tower.length}: "
+                f"data.text_length={data.text_length}, but the text encoder takes {reader.length}: "
                 "a UNet sees every position, padding included"
             )
         if data.styled:
             raise ConfigError("prompts have no style tokens: set data.styled=false")
-        if vocabulary is not None and vocabulary > tower.vocabulary:
+        if vocabulary is not None and vocabulary > reader.vocabulary:
             raise ConfigError(
-                f"the tokenizer has {vocabulary} tokens, the text encoder {tower.vocabulary}"
+                f"the tokenizer has {vocabulary} tokens, the text encoder {reader.vocabulary}"
             )
         step = self.model.vae.factor * self.model.unet.smallest
         if data.image_size % step:
@@ -113,10 +113,10 @@ class DiffusionTask:
 
     def dropped(self, ids_BT: jax.Array, key: jax.Array) -> jax.Array:
         """Ids of which a share are those of an empty text."""
-        tower = self.model.texts[0].tower
-        pad_id = tower.eos_id if self.pad_id is None else self.pad_id
+        reader = self.model.texts[0]
+        pad_id = reader.pad_id if self.pad_id is None else self.pad_id
         empty_BT = jnp.full_like(ids_BT, pad_id)
-        empty_BT = empty_BT.at[:, 0].set(ids_BT[:, 0]).at[:, 1].set(tower.eos_id)
+        empty_BT = empty_BT.at[:, 0].set(ids_BT[:, 0]).at[:, 1].set(reader.eos_id)
         drop_B1 = jax.random.bernoulli(key, self.drop_text, (ids_BT.shape[0], 1))
         return jnp.where(drop_B1, empty_BT, ids_BT)
 
@@ -146,9 +146,9 @@ class DiffusionTask:
     def flops_per_example(self) -> float:
         """Forward operations of one example, its latents included."""
         model, side = self.model, self.model.unet.sample_size
-        length = model.texts[0].tower.length
+        positions = model.texts[0].positions
         return (
             encode_flops(model.vae, side * model.vae.factor, side * model.vae.factor)
             + text_flops(model.texts[0])
-            + unet_flops(model.unet, side, side, context=length)
+            + unet_flops(model.unet, side, side, context=positions)
         )

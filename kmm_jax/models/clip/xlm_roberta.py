@@ -61,7 +61,7 @@ class PostNormLayer(nnx.Module):
 
 
 class XLMRoberta(nnx.Module):
-    """The encoder, read at its first token or at the mean of all."""
+    """The encoder, read at its first token, at the mean of all, or at each."""
 
     def __init__(self, config: XLMRobertaConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.config = config
@@ -73,13 +73,21 @@ class XLMRoberta(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, ids_BT: Int[Array, "B T"]) -> Float[Array, "B D"]:
-        """One vector a text, whatever the padding behind it."""
-        open_BT = ids_BT != self.config.pad_id
+    def open(self, ids_BT: Int[Array, "B T"]) -> Bool[Array, "B T"]:
+        """Where there is text, and no padding."""
+        return ids_BT != self.config.pad_id
+
+    def states(self, ids_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+        """The vector at each token; at padding one that says nothing."""
+        open_BT = self.open(ids_BT)
         mask_B11T = open_BT[:, None, None]
-        x_BTD = self.blocks.scan(
+        return self.blocks.scan(
             lambda layer, x_BTD: layer(x_BTD, mask=mask_B11T), self.embedding(ids_BT, open_BT)
         )
+
+    def __call__(self, ids_BT: Int[Array, "B T"]) -> Float[Array, "B D"]:
+        """One vector a text, whatever the padding behind it."""
+        open_BT, x_BTD = self.open(ids_BT), self.states(ids_BT)
         if self.config.pooling == "first":
             return x_BTD[:, 0]
         share_BT = open_BT / jnp.maximum(open_BT.sum(axis=1, keepdims=True), 1)

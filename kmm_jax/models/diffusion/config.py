@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
-from kmm_jax.models.clip.config import TextTowerConfig
+from kmm_jax.models.clip.config import TextTowerConfig, XLMRobertaConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,17 +129,122 @@ class TextEncoderConfig:
     projection: int | None = None
     dtype: str = "float32"
 
+    keeps_places: ClassVar[bool] = True
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the table of tokens."""
+        return self.tower.vocabulary
+
+    @property
+    def length(self) -> int:
+        """Tokens of a prompt, its marks and padding included."""
+        return self.tower.length
+
+    @property
+    def positions(self) -> int:
+        """Vectors of the sequence that it gives: one for each token."""
+        return self.tower.length
+
+    @property
+    def width(self) -> int:
+        """Numbers of each vector."""
+        return self.tower.width
+
+    @property
+    def eos_id(self) -> int:
+        """The token that ends a prompt."""
+        return self.tower.eos_id
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills a prompt up, where its tokenizer does not say: the end again."""
+        return self.tower.eos_id
+
+    @property
+    def skippable(self) -> int:
+        """Layers that may be left out at the end."""
+        return self.tower.depth - 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResampledTextEncoderConfig:
+    """An XLM-RoBERTa, and learned queries that gather a sequence of another form from it.
+
+    So prompts are read by a tokenizer and a tower of their own, and what is read takes the form of
+    the encoder that a UNet was trained with. ``models.diffusion.resampler`` is the module.
+
+    Attributes:
+        positions: vectors of the sequence that it gives, a query each, whatever ``tower.length``.
+        width: numbers of each vector.
+        depth, heads, hidden: of the layers of queries, which have the tower's width.
+        projection: width of the pooled text vector; None where it has that of the others.
+        norm_epsilon: of the norms behind the tower.
+        eos_id: the token that ends a prompt.
+
+    Raises:
+        ValueError: the tower's width does not divide by ``heads``.
+    """
+
+    tower: XLMRobertaConfig
+    positions: int
+    width: int
+    depth: int
+    heads: int
+    hidden: int
+    projection: int | None = None
+    norm_epsilon: float = 1e-5
+    eos_id: int = 2
+    dtype: str = "float32"
+
+    keeps_places: ClassVar[bool] = False
+    skippable: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        if self.tower.width % self.heads:
+            raise ValueError(
+                f"the queries have the tower's width {self.tower.width}, which does not divide "
+                f"into heads={self.heads}"
+            )
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the table of tokens."""
+        return self.tower.vocabulary
+
+    @property
+    def length(self) -> int:
+        """Tokens of a prompt, its marks and padding included."""
+        return self.tower.length
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills a prompt up."""
+        return self.tower.pad_id
+
+
+AnyTextConfig = TextEncoderConfig | ResampledTextEncoderConfig
+"""What may read prompts. All of them say ``vocabulary`` and ``length`` of what is read, ``eos_id``
+and ``pad_id``; ``positions``, ``width`` and ``projection`` of what is given; ``skippable``, how
+many layers may be left out at the end; ``keeps_places``, whether the vector at a position is of the
+token there, so that a text ends where its ids do; and ``dtype``."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LatentDiffusionConfig:
     """A whole model: text encoders (SDXL has two), UNet and autoencoder."""
 
-    texts: tuple[TextEncoderConfig, ...]
+    texts: tuple[AnyTextConfig, ...]
     unet: UNetConfig
     vae: VAEConfig
 
     def __post_init__(self) -> None:
-        width = sum(text.tower.width for text in self.texts)
+        if len(self.texts) > 1 and not all(text.skippable for text in self.texts):
+            raise ValueError(
+                "of several text encoders the states before the last layer count (SDXL), which a "
+                "tower of one layer and a resampled one do not have"
+            )
+        width = sum(text.width for text in self.texts)
         if width != self.unet.context_width:
             raise ValueError(
                 f"the text encoders give vectors of {width} numbers and the UNet attends to "

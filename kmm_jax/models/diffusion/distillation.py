@@ -7,9 +7,9 @@ import dataclasses
 from flax import nnx
 from jaxtyping import Array, Float
 
-from kmm_jax.models.diffusion.config import TextEncoderConfig, UNetConfig
+from kmm_jax.models.diffusion.config import AnyTextConfig, UNetConfig
 from kmm_jax.models.diffusion.responder import responders
-from kmm_jax.models.diffusion.text_encoder import TextEncoder
+from kmm_jax.models.diffusion.text_encoders import text_encoder
 from kmm_jax.models.diffusion.unet import UNet
 
 
@@ -25,15 +25,15 @@ class DistillationConfig:
         ValueError: the student's states are not of the teacher's form.
     """
 
-    student: TextEncoderConfig
-    teacher: TextEncoderConfig
+    student: AnyTextConfig
+    teacher: AnyTextConfig
     unet: UNetConfig
     queries: int = 128
     whole_unet: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("length", "width"):
-            ours, theirs = getattr(self.student.tower, name), getattr(self.teacher.tower, name)
+        for name in ("positions", "width"):
+            ours, theirs = getattr(self.student, name), getattr(self.teacher, name)
             if ours != theirs:
                 raise ValueError(
                     f"the student's {name} is {ours}, the teacher's {theirs}: an unmodified UNet "
@@ -46,8 +46,8 @@ class Distillation(nnx.Module):
 
     def __init__(self, config: DistillationConfig, *, rngs: nnx.Rngs):
         self.config = config
-        self.student = TextEncoder(config.student, rngs=rngs)
-        self.teacher = TextEncoder(config.teacher, rngs=rngs)
+        self.student = text_encoder(config.student, rngs=rngs)
+        self.teacher = text_encoder(config.teacher, rngs=rngs)
         self.responders = responders(config.unet, config.queries, rngs=rngs)
         if config.whole_unet:
             self.unet = UNet(config.unet, rngs=rngs)

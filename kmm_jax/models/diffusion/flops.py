@@ -6,8 +6,13 @@ products only, and a causal attention counts half its square.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from kmm_jax.models.diffusion.config import (
+    AnyTextConfig,
     LatentDiffusionConfig,
+    ResampledTextEncoderConfig,
     TextEncoderConfig,
     UNetConfig,
     VAEConfig,
@@ -128,13 +133,37 @@ def decode_flops(config: VAEConfig, height: int, width: int) -> float:
     return total + _conv(positions, before, config.in_channels)
 
 
-def text_flops(config: TextEncoderConfig) -> float:
+def text_flops(config: AnyTextConfig) -> float:
     """Operations of one prompt through a text encoder."""
+    return _TEXT_FLOPS[type(config)](config)
+
+
+def _causal_flops(config: TextEncoderConfig) -> float:
     tower = config.tower
     length, width = tower.length, tower.width
     attention = 8 * length * width**2 + 2 * length**2 * width
     layers = tower.depth * (attention + 4 * length * width * tower.hidden)
     return layers + 2 * width * (config.projection or 0)
+
+
+def _resampled_flops(config: ResampledTextEncoderConfig) -> float:
+    tower, queries = config.tower, config.positions + 1
+    length, width = tower.length, tower.width
+
+    def self_attention(positions: int) -> float:
+        return 8 * positions * width**2 + 4 * positions**2 * width
+
+    layer = self_attention(length) + 4 * length * width * tower.hidden
+    cross_attention = 4 * (queries + length) * width**2 + 4 * queries * length * width
+    gathering = self_attention(queries) + cross_attention + 4 * queries * width * config.hidden
+    outputs = 2 * queries * width * config.width + 2 * config.width * (config.projection or 0)
+    return tower.depth * layer + config.depth * gathering + outputs
+
+
+_TEXT_FLOPS: dict[type, Callable[[Any], float]] = {
+    TextEncoderConfig: _causal_flops,
+    ResampledTextEncoderConfig: _resampled_flops,
+}
 
 
 def picture_flops(
@@ -148,7 +177,7 @@ def picture_flops(
     passes = 2 if guided and not config.unet.guidance_width else 1
     factor = config.vae.factor
     unet = unet_flops(
-        config.unet, height // factor, width // factor, context=config.texts[0].tower.length
+        config.unet, height // factor, width // factor, context=config.texts[0].positions
     )
     texts = sum(text_flops(text) for text in config.texts)
     return passes * (texts + evaluations * unet) + decode_flops(config.vae, height, width)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from kmm_jax.models.diffusion.autoencoder import Autoencoder
 from kmm_jax.models.diffusion.config import LatentDiffusionConfig
-from kmm_jax.models.diffusion.text_encoder import TextEncoder
+from kmm_jax.models.diffusion.text_encoders import text_encoder
 from kmm_jax.models.diffusion.unet import UNet
 
 
@@ -34,7 +34,7 @@ class LatentDiffusion(nnx.Module):
     def __init__(self, config: LatentDiffusionConfig, *, rngs: nnx.Rngs, networks: Any = None):
         """``networks`` gives UNet and autoencoder their keys, ``rngs`` if it is None."""
         self.config = config
-        self.texts = nnx.List([TextEncoder(each, rngs=rngs) for each in config.texts])
+        self.texts = nnx.List([text_encoder(each, rngs=rngs) for each in config.texts])
         self.unet = UNet(config.unet, rngs=networks or rngs)
         self.vae = Autoencoder(config.vae, rngs=networks or rngs)
 

@@ -18,6 +18,8 @@ from kmm_jax.models.diffusion.config import TextEncoderConfig
 class TextStates(NamedTuple):
     """A prompt as a UNet takes it.
 
+    T are the positions given, which a resampled encoder has as many of as its teacher.
+
     Attributes:
         hidden: the vector at each position, padding included: no mask keeps a UNet from it.
         pooled: the vector at the end of the text; projected where the encoder has a projection.
