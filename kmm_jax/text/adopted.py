@@ -112,6 +112,16 @@ def openai_bpe(
     return _closed(backend, START, END, pad or at_zero)
 
 
+def closed(tokenizer: Tokenizer) -> Tokenizer:
+    """The same tokenizer, whose file says what stands around a text and fills it up.
+
+    Ours do not say it, because :class:`Tokenizer` knows; other libraries read the file.
+    """
+    backend = Backend.from_str(tokenizer.json)
+    ids = (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id)
+    return Tokenizer(_closed(backend, *(str(backend.id_to_token(number)) for number in ids)))
+
+
 def swapped(tokenizer: Tokenizer, one: int, other: int) -> Tokenizer:
     """The same tokenizer with two ids exchanged; no token need have the second."""
     values = json.loads(tokenizer.json)

@@ -101,10 +101,13 @@ class Tokenizer:
         except UserError as error:
             raise UserError(f"{file}: {error}") from error
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], *, length: int | None = None) -> None:
         """Write the folder that :meth:`load` and ``transformers.AutoTokenizer`` read, whole or not.
 
         A folder of that name is replaced if it holds a tokenizer and nothing else.
+
+        Args:
+            length: most tokens of a text, for ``transformers``; None where none is said.
 
         Raises:
             UserError: the folder holds something else.
@@ -123,6 +126,7 @@ class Tokenizer:
             "tokenizer_class": "PreTrainedTokenizerFast",
             **roles,
             "extra_special_tokens": extra,
+            **({} if length is None else {"model_max_length": length}),
             "clean_up_tokenization_spaces": False,
         }
         with atomic_directory(folder) as temporary:

@@ -262,13 +262,17 @@ def text_config(
     )
 
 
+def text_class(config: TextEncoderConfig) -> str:
+    """The class of transformers that is the same encoder."""
+    return "CLIPTextModel" if config.projection is None else "CLIPTextModelWithProjection"
+
+
 def text_json(config: TextEncoderConfig, *, bos_id: int, pad_id: int) -> dict[str, Any]:
     """The ``config.json`` with which transformers builds the same encoder."""
     tower = config.tower
     names = {"gelu_tanh": "gelu_pytorch_tanh"}
-    projects = config.projection is not None
     return {
-        "architectures": ["CLIPTextModelWithProjection" if projects else "CLIPTextModel"],
+        "architectures": [text_class(config)],
         "model_type": "clip_text_model",
         "vocab_size": tower.vocabulary,
         "max_position_embeddings": tower.length,
@@ -278,7 +282,7 @@ def text_json(config: TextEncoderConfig, *, bos_id: int, pad_id: int) -> dict[st
         "intermediate_size": tower.hidden,
         "hidden_act": names.get(tower.activation, tower.activation),
         "layer_norm_eps": tower.norm_epsilon,
-        "projection_dim": config.projection if projects else tower.width,
+        "projection_dim": tower.width if config.projection is None else config.projection,
         "bos_token_id": bos_id,
         "eos_token_id": _ARGMAX if tower.pooling == "argmax" else tower.eos_id,
         "pad_token_id": pad_id,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -21,18 +22,14 @@ from flax import nnx
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.files import atomic_directory, refuse_other, write_json
 from kmm_jax.interop.diffusers import configs, names
+from kmm_jax.interop.diffusers.text_forms import form_in, form_of
 from kmm_jax.interop.names import Rule, put, taken
 from kmm_jax.interop.native import unflatten
 from kmm_jax.interop.weights import Weights, open_weights, write_weights
 from kmm_jax.models.diffusion.autoencoder import Autoencoder
-from kmm_jax.models.diffusion.config import (
-    LatentDiffusionConfig,
-    TextEncoderConfig,
-    VAEConfig,
-)
+from kmm_jax.models.diffusion.config import AnyTextConfig, LatentDiffusionConfig, VAEConfig
 from kmm_jax.models.diffusion.modeling import abstract
-from kmm_jax.text.adopted import adopt
-from kmm_jax.text.clip_bpe import save_clip_folder
+from kmm_jax.models.diffusion.text_encoders import text_encoder
 from kmm_jax.text.tokenizer import Tokenizer
 
 INDEX = "model_index.json"
@@ -129,8 +126,8 @@ def read(path: str | Path, *, dtype: DType = "float32", variant: str | None = No
         config=config,
         params=params,
         tokenizers=tuple(
-            Tokenizer(adopt(folder / name.replace("text_encoder", "tokenizer")))
-            for name in encoders
+            form_of(text).read_tokenizer(folder / name.replace("text_encoder", "tokenizer"))
+            for name, (text, _) in zip(encoders, texts, strict=True)
         ),
         scheduler=_json(folder / "scheduler" / "scheduler_config.json"),
         zero_empty_negative=bool(index.get("force_zeros_for_empty_prompt", len(encoders) > 1)),
@@ -139,22 +136,18 @@ def read(path: str | Path, *, dtype: DType = "float32", variant: str | None = No
 
 def read_text_encoder(
     folder: Path, *, dtype: DType = "float32", variant: str | None = None
-) -> tuple[TextEncoderConfig, dict[str, Any]]:
+) -> tuple[AnyTextConfig, dict[str, Any]]:
     """One text encoder and its parameters.
 
     Raises:
         UserError, DataError: as ``read``.
     """
-    weights = names.with_prefix(component(folder, "model", variant))
-    width = weights.shape(f"{names.PREFIX}embeddings.token_embedding.weight")[1]
-    config = configs.text_config(
-        _json(folder / "config.json"),
-        width=width,
-        dtype=dtype,
-        projects="text_projection.weight" in weights,
-    )
+    about = _json(folder / "config.json")
+    form = form_in(about)
+    weights = form.named(component(folder, "model", variant))
+    config = form.config(weights, about, dtype=dtype, where=f"{folder}/config.json")
     shapes = abstract_text(config)
-    return config, _taken(names.text_encoder_rules(config), weights, shapes, dtype)
+    return config, _taken(form.rules(config), weights, shapes, dtype)
 
 
 def read_autoencoder(
@@ -219,11 +212,9 @@ def abstract_params(config: LatentDiffusionConfig) -> Any:
     return nnx.to_pure_dict(nnx.as_pure(nnx.state(abstract(config))))
 
 
-def abstract_text(config: TextEncoderConfig) -> Any:
+def abstract_text(config: AnyTextConfig) -> Any:
     """The shapes of a text encoder's parameters, nested."""
-    from kmm_jax.models.diffusion.text_encoder import TextEncoder
-
-    module = nnx.eval_shape(lambda: TextEncoder(config, rngs=nnx.Rngs(0)))
+    module = nnx.eval_shape(lambda: text_encoder(config, rngs=nnx.Rngs(0)))
     return nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
 
 
@@ -291,17 +282,19 @@ def write(path: str | Path, model: Published, *, dtype: DType = "float32") -> No
 def write_text_encoder(
     folder: Path,
     tokenizer_folder: Path,
-    config: TextEncoderConfig,
+    config: AnyTextConfig,
     params: Any,
     tokenizer: Tokenizer,
     *,
     dtype: DType = "float32",
 ) -> None:
     """Write a text encoder and its tokenizer, each into a folder that is not there yet."""
-    about = configs.text_json(config, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id)
-    rules = names.text_encoder_rules(config)
-    _write_part(folder, "model", about, rules, params, dtype)
-    save_clip_folder(tokenizer, tokenizer_folder, length=config.tower.length)
+    form = form_of(config)
+    about = form.about(config, tokenizer)
+    _write_part(folder, "model", about, form.rules(config), params, dtype)
+    if form.code is not None:
+        shutil.copyfile(form.code, folder / form.code.name)
+    form.save_tokenizer(tokenizer, tokenizer_folder, config.length)
 
 
 def _write_part(
@@ -334,10 +327,10 @@ def _index(model: Published) -> dict[str, Any]:
     }
     for number, text in enumerate(model.config.texts):
         ending = f"_{number + 1}" if number else ""
-        kind = "CLIPTextModelWithProjection" if text.projection is not None else "CLIPTextModel"
+        form = form_of(text)
         index |= {
-            f"text_encoder{ending}": ["transformers", kind],
-            f"tokenizer{ending}": ["transformers", "CLIPTokenizer"],
+            f"text_encoder{ending}": list(form.encoder(text)),
+            f"tokenizer{ending}": list(form.tokenizer),
         }
     if several:
         return {

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 from kmm_jax.interop.diffusers import folder, names
 from kmm_jax.interop.diffusers.ldm_names import ldm_name
+from kmm_jax.interop.diffusers.text_forms import form_of
 from kmm_jax.interop.names import LAYER, Layout, Rule
 from kmm_jax.models.diffusion.config import LatentDiffusionConfig
 
@@ -88,9 +89,10 @@ def _targets(config: LatentDiffusionConfig) -> Iterator[Target]:
     shapes = folder.abstract_params(config)
     yield from _of_part("unet", "unet", folder.unet_rules(config, shapes), {})
     for number, text in enumerate(config.texts):
-        rules = names.text_encoder_rules(text)
+        rules = form_of(text).rules(text)
         part = f"text_encoder_{number + 1}" if number else "text_encoder"
-        layers = dict.fromkeys((rule for rule in rules if rule.stacked), text.tower.depth)
+        ours = names.shapes_of(shapes["texts"][number])
+        layers = {rule: ours[rule.ours[0]][0] for rule in rules if rule.stacked}
         yield from _of_part(part, f"texts.{number}", rules, layers)
 
 

@@ -83,10 +83,10 @@ def tower(
     )
 
 
-def tower_rules(prefix: str) -> list[Rule]:
-    """The tower without a projection."""
-    theirs, ours = f"{prefix}embeddings", "text.embedding"
-    layer, stack = f"{prefix}encoder.layer.{{layer}}", "text.blocks.layers"
+def tower_rules(prefix: str, tower: str = "text") -> list[Rule]:
+    """The tower without a projection; ``tower`` is its name here."""
+    theirs, ours = f"{prefix}embeddings", f"{tower}.embedding"
+    layer, stack = f"{prefix}encoder.layer.{{layer}}", f"{tower}.blocks.layers"
     return [
         Rule(f"{theirs}.word_embeddings.weight", (f"{ours}.tokens.embedding",), SAME),
         Rule(f"{theirs}.position_embeddings.weight", (f"{ours}.positions",), SAME),
