@@ -16,7 +16,8 @@ from kmm_jax.text.tokenizer import Tokenizer
 class PairLoader:
     """The training batches of one process: ``korean``, ``english``, ``teacher`` (B, T) int32.
 
-    ``english`` are the student's ids of what ``teacher`` are the teacher's ids of. A batch depends
+    ``english`` are the student's ids of what ``teacher`` are the teacher's ids of; each tokenizer
+    fills texts up with its own padding, to the length of its own encoder. A batch depends
     on configuration and step alone.
 
     Attributes:
@@ -67,7 +68,7 @@ class PairLoader:
         return {
             "korean": self._tokenizer.sequences(korean, None, length),
             "english": self._tokenizer.sequences(english, None, length),
-            "teacher": self._teacher.sequences(english, None, length),
+            "teacher": self._teacher.sequences(english, None, self._config.taught_length),
         }
 
     def batches(self, start_step: int = 0) -> Generator[dict[str, np.ndarray], None, None]:

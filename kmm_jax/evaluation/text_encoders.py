@@ -54,10 +54,9 @@ def compare_text_encoders(
     module = _module(student, teacher, [en for _, en in pairs], seed)
     graphdef, params = nnx.split(module)
     korean, english = [ko for ko, _ in pairs], [en for _, en in pairs]
-    length = teacher.config.texts[0].tower.length
 
     def ids(model: Published, texts: Sequence[str]) -> np.ndarray:
-        return model.tokenizers[0].sequences(texts, None, length)
+        return model.tokenizers[0].sequences(texts, None, model.config.texts[0].length)
 
     given = (
         ids(student, korean),

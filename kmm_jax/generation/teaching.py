@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,58 +23,20 @@ from kmm_jax.generation.prompts import prompt_ids
 from kmm_jax.generation.runs import is_run, published_run, restored, task_of
 from kmm_jax.generation.schedulers.build import make_table
 from kmm_jax.generation.schedulers.config import for_sampler, parse
+from kmm_jax.generation.student import first_params
+from kmm_jax.generation.tower_weights import tower_tokenizer
 from kmm_jax.interop.diffusers import folder as folders
 from kmm_jax.interop.diffusers.folder import Published
-from kmm_jax.models.diffusion.config import TextEncoderConfig, UNetConfig
+from kmm_jax.models.diffusion.config import UNetConfig
 from kmm_jax.models.diffusion.distillation import Distillation, DistillationConfig
 from kmm_jax.models.diffusion.modeling import LatentDiffusion, abstract
 from kmm_jax.models.diffusion.responder import chosen_queries, collected_queries
 from kmm_jax.tasks.text_distillation import TextDistillationTask
-from kmm_jax.text.extension import parts
-from kmm_jax.text.tokenizer import Tokenizer
+from kmm_jax.text.tokenizer import FILE_NAME, Tokenizer
 from kmm_jax.training.beginning import OF_WEIGHTS
 
 _PROMPTS = 32  # of which queries are taken
 _STEPS = 4  # noise levels at which queries are taken, along a real run
-
-
-def student_of(teacher: TextEncoderConfig, tokenizer: Tokenizer) -> TextEncoderConfig:
-    """The teacher's encoder with rows for another tokenizer.
-
-    Its texts end where the mark for it first stands: with ids beyond the mark's, the largest id, by
-    which OpenAI's CLIP finds the end, would be a Korean token.
-    """
-    tower = dataclasses.replace(
-        teacher.tower,
-        vocabulary=max(tokenizer.vocab_size, teacher.tower.vocabulary),
-        pooling="eos",
-        eos_id=tokenizer.eos_id,
-    )
-    return dataclasses.replace(teacher, tower=tower)
-
-
-def student_params(
-    params: Any, config: TextEncoderConfig, tokenizer: Tokenizer, base: Tokenizer
-) -> dict[str, Any]:
-    """The teacher's parameters, with a row for each new token: the mean of what it replaces.
-
-    Args:
-        config: the student's.
-        tokenizer: the student's, an extension of ``base``, the teacher's.
-
-    Raises:
-        UserError: it is no extension: English would have other ids.
-    """
-    rows_VD = np.asarray(params["tower"]["embedding"]["tokens"]["embedding"])
-    new = parts(tokenizer, base)
-    grown_VD = np.empty((config.tower.vocabulary, rows_VD.shape[1]), rows_VD.dtype)
-    grown_VD[: len(rows_VD)] = rows_VD
-    grown_VD[len(rows_VD) :] = rows_VD.mean(axis=0)
-    for number, replaced in new.items():
-        grown_VD[number] = rows_VD[list(replaced)].mean(axis=0)
-    tower = dict(params["tower"])
-    tower["embedding"] = {**tower["embedding"], "tokens": {"embedding": grown_VD}}
-    return {**params, "tower": tower}
 
 
 class TeacherWeights:
@@ -83,6 +46,7 @@ class TeacherWeights:
         model: the teacher, with the UNet that it speaks to.
         tokenizer: the student's.
         prompts: English ones, of which the UNet's queries are taken.
+        weights: that a resampled student's tower begins with; None for a fresh one.
     """
 
     def __init__(
@@ -93,25 +57,31 @@ class TeacherWeights:
         *,
         prompts: Sequence[str],
         seed: int = 0,
+        weights: Path | None = None,
     ) -> None:
         self._model, self._config, self._own = model, config, tokenizer
-        self._prompts, self._seed = list(prompts), seed
+        self._prompts, self._seed, self._weights = list(prompts), seed, weights
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def tokenizer(self) -> Path:
-        """Not asked: the experiment names the student's own."""
-        raise ConfigError("name the student's tokenizer; @init would be its teacher's")
+        """The student's ``tokenizer.json``; it lives as long as this."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="kmm_jax-")
+        folder = Path(self._folder.name) / "tokenizer"
+        self._own.save(folder)
+        return folder / FILE_NAME
 
     def params(self, tokenizer: Path | None) -> dict[str, Any]:
-        """All parameters of a ``Distillation``.
+        """The parameters of a ``Distillation``, but for what begins afresh in a resampled student.
 
         Raises:
             UserError: the student's tokenizer is no extension of the teacher's.
+            ConfigError: weights that the student has no place for, or another tokenizer's.
         """
         model, config = self._model, self._config
-        text = model.params["texts"][0]
         found: dict[str, Any] = {
-            "teacher": text,
-            "student": student_params(text, config.student, self._own, model.tokenizers[0]),
+            "teacher": model.params["texts"][0],
+            "student": first_params(config.student, model, self._own, self._weights),
             "responders": self._responders(),
         }
         if config.whole_unet:
@@ -188,20 +158,30 @@ def teacher_weights(path: Path, experiment: Any) -> TeacherWeights:
         ConfigError: the experiment names no tokenizer.
         UserError, DataError: no such model, or data that cannot be read.
     """
-    if experiment.tokenizer in (None, OF_WEIGHTS):
-        raise ConfigError(
-            "name the student's tokenizer, which extends its teacher's: tokenizer=FOLDER (make it "
-            "with `kmm tokenizer extend`)"
-        )
+    own, weights = _own_tokenizer(experiment), experiment.task.student_weights
     model = published_run(path) if is_run(path) else folders.read(path)
     pairs = itertools.islice(read_pairs(Path(experiment.data.files[0][0])), _PROMPTS)
     return TeacherWeights(
         model,
         experiment.task.model,
-        Tokenizer.load(experiment.tokenizer),
+        own,
         prompts=[english for _, english in pairs],
         seed=experiment.seed,
+        weights=None if weights is None else Path(weights),
     )
+
+
+def _own_tokenizer(experiment: Any) -> Tokenizer:
+    weights = experiment.task.student_weights
+    if experiment.tokenizer == OF_WEIGHTS and weights is not None:
+        return tower_tokenizer(Path(weights))
+    if experiment.tokenizer in (None, OF_WEIGHTS):
+        raise ConfigError(
+            "name the student's tokenizer: tokenizer=FOLDER. One that begins as its teacher has an "
+            "extension of its teacher's (`kmm tokenizer extend`), a resampled one any; tokenizer="
+            "@init is that of task.student_weights"
+        )
+    return Tokenizer.load(experiment.tokenizer)
 
 
 def with_student(teacher: Published, run: Path) -> Published:

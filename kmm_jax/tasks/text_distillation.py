@@ -34,9 +34,11 @@ class Weights:
 
     Attributes:
         pooled: the vector at the end of a text alone (Multilingual-CLIP). It says nothing of what a
-            UNet sees: perfect retrieval and useless pictures go together.
+            UNet sees: perfect retrieval and useless pictures go together. A resampled encoder has
+            it from a query of its own, which no other objective teaches.
         position: state by state (slide 4.2), right as far as both languages have the same order.
-        ends: at the end of the text and at the padding behind it.
+        ends: at the end of the text and at the padding behind it; of a resampled encoder, whose
+            positions are its teacher's, at the end of the teacher's text.
         response: what the UNet's cross-attention gathers (``models.diffusion.responder``).
         noise: what the whole UNet predicts, as PEA-Diffusion distils (arXiv 2311.17086).
         replay: the student's reading of English against the teacher's, position by position.
@@ -71,12 +73,15 @@ class TextDistillationTask:
             any step: no picture is needed.
         noise_rows: so many texts of a batch go through the whole UNet; None for all. A UNet costs
             thousands of times what a text encoder does.
+        student_weights: folder or file of Hugging Face's XLM-RoBERTa that a resampled student's
+            tower begins with; None for a fresh tower. Other students begin as their teacher.
     """
 
     model: DistillationConfig
     weights: Weights = dataclasses.field(default_factory=Weights)
     schedule: NoiseSchedule = dataclasses.field(default_factory=NoiseSchedule)
     noise_rows: int | None = None
+    student_weights: str | None = None
     sharding_rules: tuple[Rule, ...] = RULES
 
     def check(self, *, data: Any, vocabulary: int | None) -> None:
@@ -86,14 +91,29 @@ class TextDistillationTask:
                 f"a text encoder is taught by parallel texts: data is a {type(data).__name__}, "
                 "give a TextPairs"
             )
-        tower = self.model.student.tower
-        if data.text_length != tower.length:
+        student, teacher = self.model.student, self.model.teacher
+        if data.text_length != student.length:
             raise ConfigError(
-                f"data.text_length={data.text_length}, but the encoders take {tower.length}"
+                f"data.text_length={data.text_length}, but the student takes {student.length}"
             )
-        if vocabulary is not None and vocabulary > tower.vocabulary:
+        if data.taught_length != teacher.length:
             raise ConfigError(
-                f"the tokenizer has {vocabulary} tokens, the student {tower.vocabulary}"
+                f"the teacher takes {teacher.length} tokens, and its texts would have "
+                f"{data.taught_length}; set data.teacher_length={teacher.length}"
+            )
+        if vocabulary is not None and vocabulary > student.vocabulary:
+            raise ConfigError(
+                f"the tokenizer has {vocabulary} tokens, the student {student.vocabulary}"
+            )
+        if self.weights.pooled and student.projection != teacher.projection:
+            raise ConfigError(
+                f"the objective pooled needs vectors of one width: student.projection is "
+                f"{student.projection}, the teacher's {teacher.projection}"
+            )
+        if self.weights.ends and not teacher.keeps_places:
+            raise ConfigError(
+                "the objective ends needs a teacher whose texts end at one of its positions, and "
+                "this teacher's are resampled; set task.weights.ends=0"
             )
         if self.weights.noise and not self.model.whole_unet:
             raise ConfigError("the objective noise needs task.model.whole_unet=true")
@@ -118,16 +138,14 @@ class TextDistillationTask:
         english = jax.tree.map(lambda x: x[rows:], both)
         # A UNet sees the first state as it will be once it is right.
         pinned_BTD = jnp.concatenate([taught.hidden[:, :1], korean.hidden[:, 1:]], axis=1)
-        student_tower, teacher_tower = self.model.student.tower, self.model.teacher.tower
+        taught_end_B = first_end(batch["teacher"], self.model.teacher.eos_id)
+        end_B = taught_end_B
+        if self.model.student.keeps_places:
+            end_B = first_end(batch["korean"], self.model.student.eos_id)
         computed: dict[str, Callable[[], jax.Array]] = {
             "pooled": lambda: relative_error(korean.pooled, taught.pooled),
             "position": lambda: position_error(korean.hidden, taught.hidden),
-            "ends": lambda: ends_error(
-                korean.hidden,
-                taught.hidden,
-                first_end(batch["korean"], student_tower.eos_id),
-                first_end(batch["teacher"], teacher_tower.eos_id),
-            ),
+            "ends": lambda: ends_error(korean.hidden, taught.hidden, end_B, taught_end_B),
             "response": lambda: response_error(
                 module.responses(pinned_BTD), module.responses(taught.hidden)
             ),

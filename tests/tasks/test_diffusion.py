@@ -23,7 +23,8 @@ from kmm_jax.generation.runs import (
     restored,
     with_measured_scaling,
 )
-from kmm_jax.generation.teaching import TeacherWeights, student_of
+from kmm_jax.generation.student import student_of, student_params
+from kmm_jax.generation.teaching import TeacherWeights
 from kmm_jax.interop.diffusers import folder as folders
 from kmm_jax.models.clip.config import TextTowerConfig
 from kmm_jax.models.diffusion.config import (
@@ -262,8 +263,6 @@ def test_a_student_begins_as_its_teacher_for_english(place: Path, generator: Pat
     teacher = published_run(generator)
     korean = Tokenizer.load(place / "korean")
     config = student_of(teacher.config.texts[0], korean)
-    from kmm_jax.generation.teaching import student_params
-
     params = student_params(teacher.params["texts"][0], config, korean, teacher.tokenizers[0])
     rows = params["tower"]["embedding"]["tokens"]["embedding"]
     old = teacher.params["texts"][0]["tower"]["embedding"]["tokens"]["embedding"]
