@@ -7,14 +7,19 @@ import io
 import tarfile
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from kmm_jax.data.datasets.fashion_pairs import COLORS, TYPES
 from kmm_jax.data.sources import open_source
+from kmm_jax.interop.diffusers import folder as folders
+from kmm_jax.models.diffusion.distillation import DistillationConfig
+from kmm_jax.text.tokenizer import Tokenizer
+from kmm_jax.training.config_file import load_experiment
 from tools.text_to_image import __main__ as command
-from tools.text_to_image import data, measure, page
+from tools.text_to_image import data, measure, page, students
 from tools.text_to_image.classifier import classifier
 
 _COLUMNS = (
@@ -86,6 +91,19 @@ def test_english_has_the_same_ids_in_both_tokenizers(world: data.World) -> None:
     english, korean = world.tokenizer("english"), world.tokenizer("korean")
     assert english.encode(text) == korean.encode(text)
     assert len(korean.encode("빨간 티셔츠")) < len(english.encode("빨간 티셔츠"))
+
+
+def test_the_resampler_reads_by_words_of_its_own_in_the_generators_form(
+    world: data.World, tmp_path: Path
+) -> None:
+    words = students.words("resampler", world, tmp_path)
+    assert words == students.words("resampler", world, tmp_path) != world.folder / "korean"
+    model = load_experiment("diffusion/products").task.model
+    own = students.architecture("resampler", model.texts[0], Tokenizer.load(words))
+    DistillationConfig(student=own, teacher=model.texts[0], unet=model.unet)
+    assert own.pad_id == Tokenizer.load(words).pad_id
+    assert 2e6 < sum(leaf.size for leaf in jax.tree.leaves(folders.abstract_text(own))) < 4e6
+    assert students.words("response", world, tmp_path) == world.folder / "korean"
 
 
 def test_prompts_ask_for_held_out_and_trained_pairs_alike(world: data.World) -> None:

@@ -236,20 +236,20 @@ def _map(asked: Any, generator: Path, readers: dict[str, list[Path]], out: Path)
     from kmm_jax.evaluation.embedding_map import Panel, embedding_map
     from kmm_jax.evaluation.map_figure import write_map
     from kmm_jax.interop.diffusers import folder as folders
-    from kmm_jax.models.diffusion.text_encoder import TextEncoder
+    from kmm_jax.models.diffusion.text_encoders import text_encoder
     from kmm_jax.models.text import unit
 
     def panel(title: str, folder: Path) -> Panel:
         model = folders.read(folder)
         config = model.config.texts[0]
-        graphdef = nnx.graphdef(nnx.eval_shape(lambda: TextEncoder(config, rngs=nnx.Rngs(0))))
+        graphdef = nnx.graphdef(nnx.eval_shape(lambda: text_encoder(config, rngs=nnx.Rngs(0))))
 
         @jax.jit
         def pooled(params: Any, ids: Any) -> jax.Array:
             return unit(nnx.merge(graphdef, params)(ids).pooled)
 
         def vectors(texts: Sequence[str]) -> np.ndarray:
-            ids = model.tokenizers[0].sequences(texts, None, config.tower.length)
+            ids = model.tokenizers[0].sequences(texts, None, config.length)
             return np.asarray(pooled(model.params["texts"][0], ids))
 
         groups = {"English": vectors(asked.english), "Korean": vectors(asked.korean)}
