@@ -108,6 +108,12 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed calls of ``atomic_write`` left of this file; no call may be writing it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 def refuse_other(folder: Path, ours: Callable[[Path], bool], what: str) -> None:
     """Let ``folder`` be written where it is not there, empty, or holds what may be replaced.
 

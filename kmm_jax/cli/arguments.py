@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
 
 
 def add_config(command: argparse.ArgumentParser, *, name: str, overrides: str) -> None:
@@ -14,3 +16,42 @@ def add_config(command: argparse.ArgumentParser, *, name: str, overrides: str) -
     """
     command.add_argument("config", help=f"a config file, or its name under configs/ ({name})")
     command.add_argument("overrides", nargs="*", metavar="PATH=VALUE", help=overrides)
+
+
+def add_export(command: argparse.ArgumentParser) -> None:
+    """Add what commands share that read a whole source into a folder."""
+    command.add_argument(
+        "--max-bad-share",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="more bad rows than this stop it (default: %(default)s)",
+    )
+    command.add_argument(
+        "--process",
+        type=_process,
+        default=(0, 1),
+        metavar="I/N",
+        help="the I-th (from 0) of N processes that share the work and the folder",
+    )
+
+
+def absolute_source(url: str) -> str:
+    """``url`` with its local paths made absolute, so that it means the same from elsewhere."""
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme == "folder+tsv":
+        paths, question, options = rest.partition("?")
+        absolute = ",".join(str(Path(path).absolute()) for path in paths.split(","))
+        return f"{scheme}:{absolute}{question}{options}"
+    if "://" in url or (colon and scheme == "tfds"):
+        return url
+    if colon and scheme == "selection":
+        return f"{scheme}:{Path(rest).absolute()}"
+    return str(Path(rest if colon and scheme == "shards" else url).absolute())
+
+
+def _process(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not int(match[1]) < int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I below N, such as 0/4")
+    return int(match[1]), int(match[2])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kmm_jax.cli.arguments import absolute_source, add_export
 from kmm_jax.data.storage import is_url
 from kmm_jax.errors import DataError, UserError
 
@@ -39,20 +39,7 @@ def add(commands: Any) -> None:
     embed.add_argument("--style", choices=_STYLES, default="query", help="of the texts")
     embed.add_argument("--batch-size", type=int, default=64, metavar="N")
     embed.add_argument("--part-rows", type=int, default=8192, metavar="N", help="rows of a file")
-    embed.add_argument(
-        "--max-bad-share",
-        type=float,
-        default=0.01,
-        metavar="SHARE",
-        help="more bad rows than this stop it (default: %(default)s)",
-    )
-    embed.add_argument(
-        "--process",
-        type=_process,
-        default=(0, 1),
-        metavar="I/N",
-        help="the I-th (from 0) of N processes that share the work and the folder",
-    )
+    add_export(embed)
     embed.set_defaults(run=_embed)
 
     index = commands.add_parser("index", help="build an index, or say what one is")
@@ -98,7 +85,7 @@ def _embed(arguments: argparse.Namespace) -> int:
     from kmm_jax.inference import load
     from kmm_jax.retrieval.embedding import Progress, embed_source
 
-    url = _absolute(arguments.source)
+    url = absolute_source(arguments.source)
     source = open_source(url)
     model = load(arguments.model)
     process_index, process_count = arguments.process
@@ -276,25 +263,6 @@ def _open_picture(path: Path) -> Any:
         return open_rgb(path.read_bytes(), 640)
     except DataError as error:
         raise DataError(f"--image {path}: {error}") from error
-
-
-def _absolute(url: str) -> str:
-    """``url`` with its local paths made absolute, so that it means the same from elsewhere."""
-    scheme, colon, rest = url.partition(":")
-    if colon and scheme == "folder+tsv":
-        paths, question, options = rest.partition("?")
-        absolute = ",".join(str(Path(path).absolute()) for path in paths.split(","))
-        return f"{scheme}:{absolute}{question}{options}"
-    if "://" in url or (colon and scheme == "tfds"):
-        return url
-    return str(Path(rest if colon and scheme == "shards" else url).absolute())
-
-
-def _process(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not match or not int(match[1]) < int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I below N, such as 0/4")
-    return int(match[1]), int(match[2])
 
 
 def _progress_line() -> Callable[[str], None]:

@@ -6,24 +6,24 @@ import collections
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
 from kmm_jax.data.augment import resize_centre
 from kmm_jax.data.bad_rows import BadRowError, BadRows
 from kmm_jax.data.images import decode
+from kmm_jax.data.reading import in_order
 from kmm_jax.data.schema import texts
 from kmm_jax.data.sources import Row, Source
 from kmm_jax.errors import DataError, UserError, nearest
 from kmm_jax.retrieval import store
 from kmm_jax.text.styles import FIELD_STYLES, STYLES, Style
 
-_T = TypeVar("_T")
 _LISTED = 20
 MAX_BAD_SHARE = 0.01
 """The share of unusable rows that stops an export, as it stops a training."""
@@ -162,7 +162,7 @@ def embed_source(
         ids: list[str] = []
         vectors = [np.zeros((0, model.embedding), np.float32)]
         pending: list[Any] = []
-        rows = _in_order(pool, read, range(start, stop), ahead=2 * batch_size)
+        rows = in_order(pool, read, range(start, stop), ahead=2 * batch_size)
         for number, made in zip(range(start, stop), rows, strict=True):
             counts["done"] += 1
             if isinstance(made, DataError):
@@ -259,18 +259,6 @@ def _text(key: str, record: dict[str, Any], style: Style) -> str:
         fields = ", ".join(field for field, each in FIELD_STYLES.items() if each == style)
         raise _NoTextError("text", f"{key}: no text in {fields}", key=key)
     return max(wanted, key=lambda one: one[2])[1]
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[int], _T], numbers: range, *, ahead: int
-) -> Iterator[_T]:
-    pending: collections.deque[Future[_T]] = collections.deque()
-    for number in numbers:
-        pending.append(pool.submit(function, number))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def _threads() -> int:

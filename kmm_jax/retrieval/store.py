@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kmm_jax.errors import DataError, UserError
-from kmm_jax.files import atomic_write, write_json
+from kmm_jax.files import atomic_write, remove_leftovers, write_json
 from kmm_jax.retrieval import checksums
 
 Kind = Literal["image", "text"]
@@ -112,14 +112,14 @@ def export_embeddings(
     paths = _part_paths(folder, rows, part_rows)
     for number in range(process_index, len(paths), process_count):
         path = paths[number]
-        _remove_leftovers(path)
+        remove_leftovers(path)
         if _kept_rows(path, identity) is None:
             start = number * part_rows
             stop = min(start + part_rows, rows)
             ids, vectors = compute(start, stop)
             write_part(path, ids, vectors, identity, limit=stop - start)
     if process_count == 1:
-        _remove_leftovers(folder / MANIFEST)
+        remove_leftovers(folder / MANIFEST)
     kept = [_kept_rows(path, identity) if path.is_file() else None for path in paths]
     whole = [count for count in kept if count is not None]
     if len(whole) < len(paths):
@@ -333,9 +333,3 @@ def write_part(
             write_statistics=["id"],
             write_page_checksum=True,
         )
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what a killed process left of this file."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # our names hold no wildcards
-        leftover.unlink(missing_ok=True)
