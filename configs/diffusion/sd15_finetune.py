@@ -2,6 +2,9 @@
 
     kmm train diffusion/sd15_finetune --init MODEL --run-dir runs/sd15 data.sources.0.url=SHARDS
 
+Latents encoded once by `kmm latents MODEL SHARDS --output DIR --size 512 --mirrored` go in as
+`data.sources.0.url=latents:DIR`.
+
 Noise prediction with min-SNR weights, a tenth of the texts emptied, an average of the weights.
 """
 

@@ -30,6 +30,7 @@ _GROUPS = (
     "check_parity",
     "ask",
     "generate",
+    "latents",
     "table",
     "retrieve",
     "quickstart",

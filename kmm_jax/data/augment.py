@@ -70,6 +70,12 @@ class AugmentConfig:
                 f"augment.hue must be in [0, 0.5], half the circle either way, found {self.hue}"
             )
 
+    @property
+    def recolours(self) -> str | None:
+        """The first setting, if any, that changes colours or sharpness; None where none does."""
+        names = ("brightness", "contrast", "saturation", "hue", "grey", "blur", "solarise")
+        return next((name for name in names if getattr(self, name)), None)
+
 
 def sides_needed(size: int, config: AugmentConfig) -> int:
     """The shorter side to decode, so that a typical smallest crop still has ``size`` pixels."""

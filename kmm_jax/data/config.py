@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 from kmm_jax.data.augment import AugmentConfig
+from kmm_jax.data.latents import shape_of as latents_shape
 from kmm_jax.data.schema import QUESTIONS, TEXT_FIELDS
 from kmm_jax.data.text_pairs import TextPairs
 from kmm_jax.errors import ConfigError, nearest
@@ -46,6 +47,9 @@ class DataConfig:
     tasks that compare pictures with themselves; a training batch then has ``views`` beside
     ``image``. They are drawn after an example's text and image, which so stay the same (to the
     pixel, unless a view's small crops make a JPEG be decoded larger).
+
+    Sources ``latents:FOLDER`` give what ``kmm latents`` made of pictures, for training generators:
+    of ``augment`` only ``flip`` then counts, where the mirrored pictures were encoded as well.
     """
 
     sources: tuple[SourceConfig, ...]
@@ -105,8 +109,11 @@ def has_questions(config: DataConfig) -> bool:
 
 def thread_count(config: DataConfig) -> int:
     """How many threads decode."""
-    if config.threads is not None:
-        return config.threads
+    return available_threads() if config.threads is None else config.threads
+
+
+def available_threads() -> int:
+    """One for each processor that may be used, 32 at most."""
     available = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -120,8 +127,13 @@ def batch_shapes(
     if isinstance(config, TextPairs):
         return config.batch_shapes(rows)
     pixels = (config.image_size, config.image_size, 3)
+    latents = latents_shape([source.url for source in config.sources])
     shapes: dict[str, tuple[tuple[int, ...], str]] = {
-        "image": ((rows, *pixels), "uint8"),
+        **(
+            {"latents": ((rows, *latents), "float32")}
+            if latents
+            else {"image": ((rows, *pixels), "uint8")}
+        ),
         "text": ((rows, config.text_length), "int32"),
         "valid": ((rows,), "bool"),
     }

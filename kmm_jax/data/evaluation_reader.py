@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import collections
+import functools
 import itertools
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from kmm_jax.data.augment import resize_centre
 from kmm_jax.data.bad_rows import BadRows
 from kmm_jax.data.config import DataConfig, thread_count
+from kmm_jax.data.images import open_rgb
 from kmm_jax.data.pipeline import read_row
+from kmm_jax.data.reading import in_order
 from kmm_jax.data.sequences import SequenceMaker, sequence
 from kmm_jax.data.sources import Source
 from kmm_jax.errors import DataError
-
-_T = TypeVar("_T")
 
 
 def evaluation_batches(
@@ -77,7 +76,7 @@ def _good_rows(
                 source,
                 number,
                 fields=None if tokenizer is None else fields,
-                min_side=config.image_size,
+                decode=functools.partial(open_rgb, min_side=config.image_size),
             )
         except DataError as error:
             return error
@@ -94,7 +93,7 @@ def _good_rows(
     threads = thread_count(config)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="kmm-evaluation-data")
     try:
-        for number, made in enumerate(_in_order(pool, make, total, 4 * threads)):
+        for number, made in enumerate(in_order(pool, make, range(total), ahead=4 * threads)):
             if isinstance(made, DataError):
                 bad_rows.bad(0, number, made)
             else:
@@ -102,18 +101,6 @@ def _good_rows(
                 yield made
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, make: Callable[[int], _T], total: int, ahead: int
-) -> Iterator[_T]:
-    pending: collections.deque[Future[_T]] = collections.deque()
-    for number in range(total):
-        pending.append(pool.submit(make, number))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def _batch(part: list[dict[str, np.ndarray]], batch_size: int) -> dict[str, np.ndarray]:

@@ -13,6 +13,8 @@ from kmm_jax.errors import DataError
 MAX_PIXELS = 80_000_000
 """Images with more pixels are refused on their header alone."""
 
+# How the files of `data/latents.py` begin.
+_NUMPY = b"\x93NUMPY"
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,6 +51,10 @@ def open_rgb(data: bytes, min_side: int, *, max_pixels: int = MAX_PIXELS) -> Ima
     except MemoryError:
         raise
     except UnidentifiedImageError as error:
+        if data.startswith(_NUMPY):
+            raise DataError(
+                "latents and no image; training a generator takes them, named as latents:FOLDER"
+            ) from error
         raise DataError(f"not an image of any known format ({len(data):,} bytes)") from error
     except Exception as error:
         raise DataError(

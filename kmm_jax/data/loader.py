@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from kmm_jax.data.bad_rows import BadRows
 from kmm_jax.data.config import DataConfig, SourceConfig, batch_shapes, thread_count
 from kmm_jax.data.evaluation_reader import evaluation_batches
+from kmm_jax.data.latents import About, LatentSource, shape_of
 from kmm_jax.data.pipeline import Example, examples
 from kmm_jax.data.sequences import SequenceMaker, sequence
 from kmm_jax.data.sources import Source, open_source
@@ -31,7 +32,8 @@ class Loader:
     A batch holds ``image`` (B, S, S, 3) uint8, ``text`` (B, L) int32 and ``valid`` (B,) bool, where
     B is ``global_batch_size / process_count``: rows ``process_index * B`` onwards of the global
     batch. With ``config.views``, V of them, it holds ``views`` (B, V, S, S, 3) uint8 as well, and
-    with the field ``questions`` a ``target`` (B, L) bool (``data/sequences.py``).
+    with the field ``questions`` a ``target`` (B, L) bool (``data/sequences.py``). Sources of
+    latents give ``latents`` (B, h, w, Z) float32 in place of ``image`` (``data/latents.py``).
     Batches depend on the configuration and the step, not on the number of processes, of threads,
     or on where reading began.
 
@@ -39,9 +41,11 @@ class Loader:
         examples: rows in an epoch: those of all sources together, bad ones included.
         bad_rows: the rows that could not be used so far; ``bad_rows.metrics()``.
         sources: the sources, opened, in the order of the configuration.
+        latents: whose latents the sources hold; None where they hold pictures.
 
     Raises:
-        ConfigError: no source, or a global batch that the processes cannot share equally.
+        ConfigError: no source, a global batch that the processes cannot share equally, or latents
+            that do not go with each other or with the configuration.
         DataError: a source is missing, empty or truncated, or its first row shows that none can
             be used.
     """
@@ -69,6 +73,7 @@ class Loader:
         self._rows = global_batch_size // process_count
         self._first = process_index * self._rows
         self.sources: tuple[Source, ...] = tuple(open_source(one.url) for one in config.sources)
+        self.latents = shared_about(config, self.sources)
         self.examples = sum(map(len, self.sources))
         self.bad_rows = BadRows(
             [(source.name, len(source)) for source in self.sources],
@@ -135,14 +140,44 @@ class Loader:
         """Rows ``start`` to ``stop`` of the batch whose row 0 is the example ``first``."""
         for row in range(start, stop):
             example = self._examples[first + row]
-            batch["image"][row] = example.image
-            if example.views:
-                batch["views"][row] = example.views
-            for name, value_L in self._text(example).items():
-                batch[name][row] = value_L
+            for name, value in {**example.arrays, **self._text(example)}.items():
+                batch[name][row] = value
 
     def _text(self, example: Example) -> dict[str, np.ndarray]:
         return sequence(self._tokenizer, example.field, example.text, self._config)
+
+
+def shared_about(config: DataConfig, sources: Sequence[Source]) -> About | None:
+    """Whose latents the sources hold, all of them the same's; None where they hold pictures.
+
+    Raises:
+        ConfigError: latents that do not go with each other or with the configuration.
+    """
+    found = [source for source in sources if isinstance(source, LatentSource)]
+    if not found:
+        return None
+    shape_of([one.url for one in config.sources])  # refuses pictures beside them
+    first, about = found[0], found[0].about
+    for source in found[1:]:
+        for name in ("autoencoder", "scaling", "shift", "size", "shape"):
+            ours, theirs = getattr(about, name), getattr(source.about, name)
+            if ours != theirs:
+                raise ConfigError(
+                    f"{first.name} has latents of {name} {ours} and {source.name} of {theirs}; "
+                    "encode both by the same autoencoder and size"
+                )
+    if config.image_size != about.size:
+        raise ConfigError(
+            f"data.image_size={config.image_size}, but {first.name} has latents of pictures of "
+            f"{about.size} pixels; set data.image_size={about.size}, or encode them anew"
+        )
+    if config.views or config.augment.recolours:
+        what = "views" if config.views else f"augment.{config.augment.recolours}"
+        raise ConfigError(
+            f"data.{what} changes pixels, and {first.name} has latents; take it away, or train on "
+            "pictures"
+        )
+    return about
 
 
 class _Pending:

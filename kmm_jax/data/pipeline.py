@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import bisect
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any, Generic, Protocol, TypeVar
 
 import grain
 import numpy as np
@@ -16,6 +17,7 @@ from kmm_jax.data.augment import augment, sides_needed
 from kmm_jax.data.bad_rows import BadRowError, BadRows
 from kmm_jax.data.config import DataConfig
 from kmm_jax.data.images import open_rgb
+from kmm_jax.data.latents import LatentDraws, LatentSource
 from kmm_jax.data.questions import Question, questions
 from kmm_jax.data.schema import QUESTIONS, texts
 from kmm_jax.data.sources import Row, Source
@@ -29,15 +31,18 @@ Choice = tuple[str, str | Question, float]
 """A field, one of its texts or questions, and its weight within the field."""
 
 
+_T = TypeVar("_T")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A row made ready: the augmented image, one of its texts or questions, where both came from.
+    """A row made ready: its arrays, one of its texts or questions, where both came from.
 
-    ``views`` are further augmented images of the same picture, one for each of ``config.views``.
+    ``arrays`` are what a batch holds of its picture: ``image``, the augmented image, and with
+    ``config.views`` further ones, ``views`` (V, S, S, 3); of a row of latents, ``latents``.
     """
 
-    image: np.ndarray
-    views: tuple[np.ndarray, ...]
+    arrays: dict[str, np.ndarray]
     text: str | Question
     field: str
     source: int
@@ -45,13 +50,54 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GoodRow:
-    """A row that was read whole: its picture, and its texts and questions among those wanted."""
+class GoodRow(Generic[_T]):
+    """A row that was read whole: what its image's bytes held, and its texts among those wanted."""
 
     number: int
     row: Row
-    picture: Image.Image
+    picture: _T
     texts: list[Choice]
+
+
+class Maker(Protocol):
+    """How an example's arrays are made of the bytes of a row."""
+
+    def decode(self, data: bytes, /) -> Any:
+        """What is in the bytes; DataError where they cannot be used."""
+        ...
+
+    def arrays(self, picture: Any, rng: np.random.Generator, /) -> dict[str, np.ndarray]:
+        """The example's arrays of what ``decode`` gave; pure but for ``rng``."""
+        ...
+
+
+class Pictures:
+    """Images decoded and augmented."""
+
+    def __init__(self, config: DataConfig) -> None:
+        self._config = config
+        augments = (config.augment, *config.views)
+        self._min_side = max(sides_needed(config.image_size, one) for one in augments)
+
+    def decode(self, data: bytes) -> Image.Image:
+        """The picture, as large as its crops need it."""
+        return open_rgb(data, self._min_side)
+
+    def arrays(self, picture: Image.Image, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """``image`` (S, S, 3) uint8, and ``views`` (V, S, S, 3) where they are wanted."""
+        image, *views = (
+            augment(picture, rng, self._config.image_size, one)
+            for one in (self._config.augment, *self._config.views)
+        )
+        return {"image": image, "views": np.stack(views)} if views else {"image": image}
+
+
+def maker_of(config: DataConfig, source: Source) -> Maker:
+    """How examples are made of a source's rows."""
+    if isinstance(source, LatentSource):
+        flip, deviation = config.augment.flip, source.deviation
+        return LatentDraws(about=source.about, flip=flip, deviation=deviation)
+    return Pictures(config)
 
 
 def examples(
@@ -79,9 +125,9 @@ def read_good(
     row: int,
     *,
     fields: Sequence[str],
-    min_side: int,
+    decode: Callable[[bytes], _T],
     bad_rows: BadRows,
-) -> GoodRow:
+) -> GoodRow[_T]:
     """Row ``row`` of a source, or the next good one after it, around the end to the start.
 
     Raises:
@@ -93,7 +139,7 @@ def read_good(
         if bad_rows.is_bad(source, number):
             continue
         try:
-            good = read_row(sources[source], number, fields=fields, min_side=min_side)
+            good = read_row(sources[source], number, fields=fields, decode=decode)
         except DataError as error:
             bad_rows.bad(source, number, error)
             continue
@@ -106,11 +152,17 @@ def read_good(
 
 
 def read_row(
-    source: Source, number: int, *, fields: Sequence[str] | None, min_side: int
-) -> GoodRow:
-    """One row, read and decoded, its shorter side at least ``min_side`` if the image has that.
+    source: Source,
+    number: int,
+    *,
+    fields: Sequence[str] | None,
+    decode: Callable[[bytes], _T],
+) -> GoodRow[_T]:
+    """One row, read and decoded.
 
-    ``fields`` are those whose texts are wanted, at least one of them; with None, a row needs none.
+    Args:
+        fields: those whose texts are wanted, at least one of them; with None, a row needs none.
+        decode: what the image's bytes hold; DataError where they cannot be used.
 
     Raises:
         DataError: the row is bad; a :class:`~kmm_jax.data.bad_rows.BadRowError` says which part.
@@ -122,7 +174,7 @@ def read_row(
     if fields is not None and not wanted:
         raise BadRowError("text", f"{row.key}: no text in {', '.join(fields)}", key=row.key)
     try:
-        picture = open_rgb(row.image, min_side)
+        picture = decode(row.image)
     except DataError as error:
         raise BadRowError("image", f"{row.key}: {error}", key=row.key) from error
     return GoodRow(number=number, row=row, picture=picture, texts=wanted)
@@ -186,28 +238,22 @@ class _Exemplify:
         self._sources = sources
         self._bad_rows = bad_rows
         self._fields = tuple(field for field, _ in config.fields)
-        self._min_side = max(
-            sides_needed(config.image_size, one) for one in (config.augment, *config.views)
-        )
+        self._makers = [maker_of(config, source) for source in sources]
 
     def __call__(self, address: tuple[int, int], rng: np.random.Generator) -> Example:
         source, row = address
+        maker = self._makers[source]
         good = read_good(
             self._sources,
             source,
             row,
             fields=self._fields,
-            min_side=self._min_side,
+            decode=maker.decode,
             bad_rows=self._bad_rows,
         )
         field, text = draw_text(good.texts, self._config.fields, rng)
-        image, *views = (
-            augment(good.picture, rng, self._config.image_size, one)
-            for one in (self._config.augment, *self._config.views)
-        )
         return Example(
-            image=image,
-            views=tuple(views),
+            arrays=maker.arrays(good.picture, rng),
             text=text,
             field=field,
             source=source,

@@ -18,8 +18,13 @@ from kmm_jax.errors import ConfigError, DataError
 from kmm_jax.files import atomic_write
 
 
-def write_shard(path: Path, rows: Iterable[tuple[Mapping[str, Any], bytes]]) -> int:
+def write_shard(
+    path: Path, rows: Iterable[tuple[Mapping[str, Any], bytes]], *, suffix: str = ".jpg"
+) -> int:
     """Write one shard whole, or not at all; the same rows give the same bytes.
+
+    Args:
+        suffix: of the members that stand beside the records.
 
     Returns:
         How many rows there were.
@@ -28,7 +33,7 @@ def write_shard(path: Path, rows: Iterable[tuple[Mapping[str, Any], bytes]]) -> 
         DataError: a record breaks the schema, or an ``image_hash`` cannot be a file name or comes
             twice.
     """
-    with _Shard(path) as shard:
+    with _Shard(path, suffix=suffix) as shard:
         for record, image_bytes in rows:
             shard.add(*_checked(record), image_bytes)
     return shard.rows
@@ -37,8 +42,9 @@ def write_shard(path: Path, rows: Iterable[tuple[Mapping[str, Any], bytes]]) -> 
 class _Shard:
     """One tar being written; it takes its name when the block ends without an exception."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, suffix: str = ".jpg") -> None:
         self.path = path
+        self._suffix = suffix
         self.rows = 0
         self._hashes: set[str] = set()
         self._open = contextlib.ExitStack()
@@ -61,7 +67,7 @@ class _Shard:
     def add(self, key: str, text: str, image_bytes: bytes) -> None:
         if key in self._hashes:
             raise DataError(f"two rows with image_hash {key!r} in one shard")
-        self._add(f"{key}.jpg", image_bytes)
+        self._add(f"{key}{self._suffix}", image_bytes)
         self._add(f"{key}.json", text.encode())
         self._hashes.add(key)
         self.rows += 1

@@ -21,7 +21,7 @@ def write_sheet(
 ) -> None:
     """Draw ``examples`` as a PNG: each image, its field, and its text wrapped to three lines."""
     font = korean_font(_FONT)
-    side = max(max(one.image.shape[0] for one in examples), _LEAST_WIDTH)
+    side = max(max(one.arrays["image"].shape[0] for one in examples), _LEAST_WIDTH)
     line = round(_FONT * 1.4)
     cell = (side + _GAP, side + (1 + _LINES) * line + 2 * _GAP)
     columns = min(columns, len(examples))
@@ -32,7 +32,9 @@ def write_sheet(
         left = _GAP + number % columns * cell[0]
         top = _GAP + number // columns * cell[1]
         # Small images are enlarged without smoothing: a pixel stays a pixel.
-        image = Image.fromarray(example.image).resize((side, side), Image.Resampling.NEAREST)
+        image = Image.fromarray(example.arrays["image"]).resize(
+            (side, side), Image.Resampling.NEAREST
+        )
         sheet.paste(image, (left, top))
         draw.text((left, top + side + 4), example.field, font=font, fill=_FAINT)
         for below, words in enumerate(wrap(str(example.text), font, side, _LINES), start=1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -17,7 +18,7 @@ from kmm_jax.data.patterns import Pattern, expand, one_set
 from kmm_jax.data.schema import parse_record
 from kmm_jax.data.storage import RandomReader, stamp
 from kmm_jax.data.tar_index import TarIndex, open_index
-from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.errors import ConfigError, DataError, nearest
 
 # Image and JSON of a row are neighbours, as a rule; what lies between them is read along.
 _SMALL_GAP = 64 * 1024
@@ -133,6 +134,8 @@ def open_source(url: str | os.PathLike[str]) -> Source:
       see :class:`~kmm_jax.data.folder_source.FolderSource`; without ``,TABLE``: ``IMAGES.tsv``;
     - ``selection:FOLDER``: some rows of another source, see
       :class:`~kmm_jax.data.selection.SelectionSource`;
+    - ``latents:FOLDER?deviation=1``: what ``kmm latents`` wrote, see
+      :class:`~kmm_jax.data.latents.LatentSource`;
     - ``tfds:name/split?field=feature&data_dir=...``: TensorFlow Datasets, see
       :class:`~kmm_jax.data.tfds_source.TFDSSource`.
 
@@ -149,6 +152,10 @@ def open_source(url: str | os.PathLike[str]) -> Source:
         from kmm_jax.data.selection import SelectionSource
 
         return SelectionSource(rest)
+    if colon and scheme == "latents":
+        from kmm_jax.data.latents import LatentSource
+
+        return LatentSource(path, **_numbers(url, query, ("deviation",)))
     if colon and scheme == "folder+tsv":
         from kmm_jax.data.folder_source import FolderSource
 
@@ -165,6 +172,19 @@ def open_source(url: str | os.PathLike[str]) -> Source:
         data_dir = options.pop("data_dir", None)
         return TFDSSource(name, split, data_dir=data_dir, features=options)
     return ShardSource(url)
+
+
+def _numbers(url: str, query: str, names: Sequence[str]) -> dict[str, float]:
+    """Options that are numbers, of these names alone."""
+    found = {}
+    for name, value in _options(url, query).items():
+        if name not in names:
+            raise ConfigError(f"{url}: no option {name!r}{nearest(name, names)}")
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"{url}: {name} must be a number, found {value!r}") from error
+    return found
 
 
 def _options(url: str, query: str) -> dict[str, str]:

@@ -19,7 +19,8 @@ from kmm_jax.errors import DataError
 from kmm_jax.files import atomic_write
 
 _VERSION = 1
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+# What stands for a row's picture; the last is of `data/latents.py`.
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".latents")
 _MISSING = (-1, 0)
 
 

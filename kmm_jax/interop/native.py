@@ -56,11 +56,20 @@ class Exported:
             "styled": self.styled,
             "tokenizer": self.tokenizer.fingerprint,
         }
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-        for name, value in flatten(self.params).items():
-            digest.update(f"{name} {value.shape} {value.dtype}".encode())
-            digest.update(np.asarray(value, order="C").tobytes())
-        return digest.hexdigest()[:16]
+        return _hash(json.dumps(about, sort_keys=True), self.params)
+
+
+def params_hash(params: Any) -> str:
+    """What identifies parameters alone, names and bits of each: SHA-256, 16 hex digits."""
+    return _hash("", params)
+
+
+def _hash(about: str, params: Any) -> str:
+    digest = hashlib.sha256(about.encode())
+    for name, value in flatten(params).items():
+        digest.update(f"{name} {value.shape} {value.dtype}".encode())
+        digest.update(np.asarray(value, order="C").tobytes())
+    return digest.hexdigest()[:16]
 
 
 def flatten(params: Any) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from kmm_jax.data.config import DataConfig
+from kmm_jax.data.latents import About
 from kmm_jax.errors import ConfigError
 from kmm_jax.losses.diffusion import min_snr_weights, spread_steps, squared_error
 from kmm_jax.models.diffusion.config import LatentDiffusionConfig
@@ -44,6 +45,7 @@ class DiffusionTask:
     min_snr: float | None = None
     pad_id: int | None = None
     sharding_rules: tuple[Rule, ...] = RULES
+    autoencoder: ClassVar[str] = "vae"
 
     def check(self, *, data: DataConfig, vocabulary: int | None) -> None:
         """Refuse data or a tokenizer that does not fit the model, before anything is compiled."""
@@ -72,6 +74,24 @@ class DiffusionTask:
             raise ConfigError(
                 f"data.image_size={data.image_size} does not divide by {step}, as this model's "
                 "pictures must"
+            )
+
+    def check_latents(self, about: About) -> None:
+        """Refuse latents that this model's autoencoder would not give."""
+        vae = self.model.vae
+        for name in ("scaling", "shift"):
+            ours, theirs = getattr(vae, name), getattr(about, name)
+            if abs(ours - theirs) > 1e-9:
+                raise ConfigError(
+                    f"the latents in data.sources have {name} {theirs}, this model's {ours}; set "
+                    f"task.model.vae.{name}={theirs!r}, or make them anew with kmm latents"
+                )
+        side = about.size // vae.factor
+        if about.shape != (side, side, vae.latent_channels):
+            raise ConfigError(
+                f"the latents of {about.size} pixels in data.sources are {about.shape}, this "
+                f"model's {(side, side, vae.latent_channels)}; make them by its autoencoder with "
+                "kmm latents"
             )
 
     def init(self, key: jax.Array) -> nnx.Module:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import jax
 
 from kmm_jax.errors import ConfigError
+from kmm_jax.training.cached_latents import check_settings
 from kmm_jax.training.experiment import Experiment
 
 
@@ -44,7 +45,7 @@ def open_loader(
 
     Raises:
         ConfigError: no tokenizer is named, it fills texts up with another id than the model takes
-            for padding, or the batch cannot be shared.
+            for padding, the batch cannot be shared, or latents are not those of the model.
         DataError: data or tokenizer cannot be read.
     """
     from kmm_jax.data.loader import Loader
@@ -65,6 +66,7 @@ def open_loader(
     _check_padding(experiment, tokenizer.pad_id)
     log_path = run_dir / "bad_rows.jsonl"
     loader = Loader(experiment.data, tokenizer, **shares, log_path=log_path)
+    check_settings(experiment.task, loader.latents)
     return loader, tokenizer.vocab_size
 
 

@@ -25,6 +25,7 @@ from kmm_jax.training import setup as setups
 from kmm_jax.training.background import open_trackers
 from kmm_jax.training.batch_loader import BatchLoader, open_loader
 from kmm_jax.training.beginning import Beginning
+from kmm_jax.training.cached_latents import check_weights
 from kmm_jax.training.checkpoint import Checkpoints
 from kmm_jax.training.compile_cache import use_compile_cache
 from kmm_jax.training.evaluators import evaluation_functions
@@ -114,6 +115,8 @@ def train(
         state = setups.fresh_state(experiment, setup)
         if begin is not None:
             state = setups.begun_from(begin, state, setup)
+    latents = getattr(loader, "latents", None)
+    check_weights(experiment.task, latents, state.params, setup)
     with contextlib.ExitStack() as stack:
         flag = stack.enter_context(interrupts())
         stack.enter_context(where.published())

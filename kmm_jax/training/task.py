@@ -63,6 +63,20 @@ class CheckedTask(Protocol):
 
 
 @runtime_checkable
+class LatentTask(Protocol):
+    """A task that takes ``latents`` in place of ``image``, made by the autoencoder in its module.
+
+    ``autoencoder`` names the module's part, whose gradient must be none.
+    """
+
+    autoencoder: str
+
+    def check_latents(self, about: Any) -> None:
+        """Raise ConfigError where latents (``data.latents.About``) are not its autoencoder's."""
+        ...
+
+
+@runtime_checkable
 class SplitTask(Task, Protocol):
     """A task whose loss compares the examples of a batch, in two stages.
 
