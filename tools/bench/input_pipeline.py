@@ -37,7 +37,7 @@ def run() -> dict[str, Any]:
     shuffles, crops and flips at random, draws and tokenises a text, and makes batches.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _write_photos(Path(folder))
+        write_photos(Path(folder))
         config = DataConfig(
             sources=(SourceConfig(url=folder),), image_size=_IMAGE_SIZE, text_length=64
         )
@@ -91,7 +91,7 @@ def _loaded(loader: Loader) -> float:
         return 2 * _ROWS / (time.perf_counter() - start)
 
 
-def _write_photos(folder: Path) -> None:
+def write_photos(folder: Path) -> None:
     """Photos of a photo's file size: smooth shapes with grain."""
     width, height = _PHOTO
     rng = np.random.default_rng(0)
