@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
@@ -82,6 +83,18 @@ def sides_needed(size: int, config: AugmentConfig) -> int:
     return math.ceil(size / math.sqrt(config.scale[0]))
 
 
+class Augmented(NamedTuple):
+    """An augmented image.
+
+    Attributes:
+        pixels: uint8 (size, size, 3).
+        corner: top and left of the crop in the whole picture, resized and mirrored as the crop was.
+    """
+
+    pixels: np.ndarray
+    corner: tuple[int, int]
+
+
 def augment(
     image: Image.Image | np.ndarray,
     rng: np.random.Generator,
@@ -93,10 +106,22 @@ def augment(
     ``image`` is RGB, a picture or uint8 (H, W, 3). Returns uint8 (size, size, 3), a pure function
     of the arguments and the state of ``rng``. What ``config`` leaves out draws no numbers.
     """
+    return augmented(image, rng, size, config).pixels
+
+
+def augmented(
+    image: Image.Image | np.ndarray,
+    rng: np.random.Generator,
+    size: int,
+    config: AugmentConfig = AugmentConfig(),
+) -> Augmented:
+    """What ``augment`` gives, and where its crop was."""
     picture = _picture(image)
     box = _crop(picture.size, rng, config)
+    left, width = box[0], picture.width
     picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
     if rng.random() < config.flip:
+        left = width - box[2]
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if _happens(config.jitter, rng):
         picture = _jittered(picture, rng, config)
@@ -107,7 +132,17 @@ def augment(
         picture = picture.filter(ImageFilter.GaussianBlur(sigma))
     if _happens(config.solarise, rng):
         picture = ImageOps.solarize(picture, _SOLARISE_FROM)
-    return np.asarray(picture)
+    corner = (
+        round(box[1] * size / (box[3] - box[1])),
+        round(left * size / (box[2] - box[0])),
+    )
+    return Augmented(np.asarray(picture), corner)
+
+
+def centre_corner(width: int, height: int, size: int) -> tuple[int, int]:
+    """The corner of what ``resize_centre`` takes, as ``Augmented`` has it."""
+    side = min(width, height)
+    return round((height - side) / 2 * size / side), round((width - side) / 2 * size / side)
 
 
 def resize_centre(image: Image.Image | np.ndarray, size: int) -> np.ndarray:

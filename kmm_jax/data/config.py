@@ -15,6 +15,9 @@ from kmm_jax.errors import ConfigError, nearest
 _SHORTEST_TEXT = 4
 _MOST_THREADS = 32
 
+SIZES = 6
+"""Numbers about a picture in ``time_ids``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
@@ -50,6 +53,10 @@ class DataConfig:
 
     Sources ``latents:FOLDER`` give what ``kmm latents`` made of pictures, for training generators:
     of ``augment`` only ``flip`` then counts, where the mirrored pictures were encoded as well.
+
+    ``sizes`` adds ``time_ids`` to training batches: height and width of the picture, top and left
+    of the crop in the picture as it was resized, height and width of the result, in pixels (SDXL,
+    arXiv 2307.01952, section 2.2).
     """
 
     sources: tuple[SourceConfig, ...]
@@ -64,6 +71,7 @@ class DataConfig:
     styled: bool = True
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     views: tuple[AugmentConfig, ...] = ()
+    sizes: bool = False
     seed: int = 0
     max_bad_share: float = 0.01
     threads: int | None = None
@@ -139,6 +147,8 @@ def batch_shapes(
     }
     if has_questions(config):
         shapes["target"] = ((rows, config.text_length), "bool")
+    if config.sizes:
+        shapes["time_ids"] = ((rows, SIZES), "float32")
     if config.views:
         shapes["views"] = ((rows, len(config.views), *pixels), "uint8")
     return shapes

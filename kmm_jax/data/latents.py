@@ -2,7 +2,8 @@
 
 A row is ``<image_hash>.latents``, a NumPy file of float16 (V, 2, h, w, Z), beside its record: mean
 and deviation of the latents' distribution, scaled as diffusion takes them, of the picture and,
-where V is 2, of the picture mirrored. ``about.json`` says whose latents they are.
+where V is 2, of the picture mirrored. ``about.json`` says whose latents they are; ``image_size`` in
+the record is the picture's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kmm_jax.data.augment import centre_corner
 from kmm_jax.data.storage import is_url, open_stream
 from kmm_jax.errors import ConfigError, DataError
 
@@ -131,24 +133,34 @@ class LatentDraws:
         flip: the probability of the mirrored picture, where there is one.
         deviation: of the draw, in deviations of the distribution: 1 as latent diffusion was trained
             (arXiv 2112.10752), 0 for its mean, which training on pictures takes.
+        sizes: whether examples have ``time_ids``.
     """
 
     about: About
     flip: float
     deviation: float
+    sizes: bool = False
 
     def decode(self, data: bytes) -> np.ndarray:
         """The latents in a row's bytes."""
         return decoded(data, self.about)
 
-    def arrays(self, latents_V2hwZ: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """``latents`` (h, w, Z) float32, a pure function of the row and the state of ``rng``."""
+    def arrays(
+        self, latents_V2hwZ: np.ndarray, row: Row, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """``latents`` (h, w, Z) float32, ``time_ids`` (6,); pure but for the state of ``rng``."""
         mirrored = self.about.mirrored and rng.random() < self.flip
         mean, deviation = latents_V2hwZ[int(mirrored)].astype(np.float32)
         if self.deviation:
             noise = rng.standard_normal(mean.shape, np.float32)
             mean = mean + np.float32(self.deviation) * deviation * noise
-        return {"latents": mean}
+        if not self.sizes:
+            return {"latents": mean}
+        side = self.about.size
+        width, height = row.record["image_size"]
+        corner = centre_corner(width, height, side)
+        sizes = np.asarray([height, width, *corner, side, side], np.float32)
+        return {"latents": mean, "time_ids": sizes}
 
 
 def folder_of(url: str) -> str | None:

@@ -33,7 +33,8 @@ class Loader:
     B is ``global_batch_size / process_count``: rows ``process_index * B`` onwards of the global
     batch. With ``config.views``, V of them, it holds ``views`` (B, V, S, S, 3) uint8 as well, and
     with the field ``questions`` a ``target`` (B, L) bool (``data/sequences.py``). Sources of
-    latents give ``latents`` (B, h, w, Z) float32 in place of ``image`` (``data/latents.py``).
+    latents give ``latents`` (B, h, w, Z) float32 in place of ``image`` (``data/latents.py``), and
+    ``config.sizes`` adds ``time_ids`` (B, 6) float32.
     Batches depend on the configuration and the step, not on the number of processes, of threads,
     or on where reading began.
 

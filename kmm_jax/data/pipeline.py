@@ -13,10 +13,10 @@ import grain
 import numpy as np
 from PIL import Image
 
-from kmm_jax.data.augment import augment, sides_needed
+from kmm_jax.data.augment import augment, augmented, sides_needed
 from kmm_jax.data.bad_rows import BadRowError, BadRows
 from kmm_jax.data.config import DataConfig
-from kmm_jax.data.images import open_rgb
+from kmm_jax.data.images import open_rgb, upright_size
 from kmm_jax.data.latents import LatentDraws, LatentSource
 from kmm_jax.data.questions import Question, questions
 from kmm_jax.data.schema import QUESTIONS, texts
@@ -39,7 +39,8 @@ class Example:
     """A row made ready: its arrays, one of its texts or questions, where both came from.
 
     ``arrays`` are what a batch holds of its picture: ``image``, the augmented image, and with
-    ``config.views`` further ones, ``views`` (V, S, S, 3); of a row of latents, ``latents``.
+    ``config.views`` further ones, ``views`` (V, S, S, 3); of a row of latents, ``latents``. With
+    ``config.sizes`` there is ``time_ids`` (6,).
     """
 
     arrays: dict[str, np.ndarray]
@@ -66,8 +67,8 @@ class Maker(Protocol):
         """What is in the bytes; DataError where they cannot be used."""
         ...
 
-    def arrays(self, picture: Any, rng: np.random.Generator, /) -> dict[str, np.ndarray]:
-        """The example's arrays of what ``decode`` gave; pure but for ``rng``."""
+    def arrays(self, picture: Any, row: Row, rng: np.random.Generator, /) -> dict[str, np.ndarray]:
+        """The example's arrays of what ``decode`` gave of a row; pure but for ``rng``."""
         ...
 
 
@@ -83,20 +84,31 @@ class Pictures:
         """The picture, as large as its crops need it."""
         return open_rgb(data, self._min_side)
 
-    def arrays(self, picture: Image.Image, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """``image`` (S, S, 3) uint8, and ``views`` (V, S, S, 3) where they are wanted."""
-        image, *views = (
-            augment(picture, rng, self._config.image_size, one)
-            for one in (self._config.augment, *self._config.views)
-        )
-        return {"image": image, "views": np.stack(views)} if views else {"image": image}
+    def arrays(
+        self, picture: Image.Image, row: Row, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """``image`` (S, S, 3) uint8; ``views`` (V, S, S, 3), ``time_ids`` (6,) where wanted."""
+        side = self._config.image_size
+        found = augmented(picture, rng, side, self._config.augment)
+        arrays = {"image": found.pixels}
+        if self._config.views:
+            views = [augment(picture, rng, side, one) for one in self._config.views]
+            arrays["views"] = np.stack(views)
+        if self._config.sizes:
+            width, height = upright_size(row.image)
+            arrays["time_ids"] = np.asarray([height, width, *found.corner, side, side], np.float32)
+        return arrays
 
 
 def maker_of(config: DataConfig, source: Source) -> Maker:
     """How examples are made of a source's rows."""
     if isinstance(source, LatentSource):
-        flip, deviation = config.augment.flip, source.deviation
-        return LatentDraws(about=source.about, flip=flip, deviation=deviation)
+        return LatentDraws(
+            about=source.about,
+            flip=config.augment.flip,
+            deviation=source.deviation,
+            sizes=config.sizes,
+        )
     return Pictures(config)
 
 
@@ -253,7 +265,7 @@ class _Exemplify:
         )
         field, text = draw_text(good.texts, self._config.fields, rng)
         return Example(
-            arrays=maker.arrays(good.picture, rng),
+            arrays=maker.arrays(good.picture, good.row, rng),
             text=text,
             field=field,
             source=source,

@@ -21,7 +21,7 @@ from flax import nnx
 from kmm_jax.data.augment import resize_centre
 from kmm_jax.data.bad_rows import BadRowError, BadRows
 from kmm_jax.data.config import available_threads
-from kmm_jax.data.images import open_rgb
+from kmm_jax.data.images import open_rgb, upright_size
 from kmm_jax.data.latents import ABOUT, SUFFIX, About, about_json, encoded, read_about
 from kmm_jax.data.pipeline import read_row
 from kmm_jax.data.reading import in_order
@@ -232,7 +232,8 @@ def _rows(
             good = read_row(source, number, fields=None, decode=decode)
         except DataError as error:
             return error
-        return good.row.record, resize_centre(good.picture, encoder.size)
+        record = {**good.row.record, "image_size": list(upright_size(good.row.image))}
+        return record, resize_centre(good.picture, encoder.size)
 
     made = in_order(pool, read, span, ahead=2 * encoder.batch_size)
     for number, row in zip(span, made, strict=True):

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from kmm_jax.data.augment import AugmentConfig, _crop, augment, resize_centre, sides_needed
+from kmm_jax.data.augment import (
+    AugmentConfig,
+    _crop,
+    augment,
+    augmented,
+    resize_centre,
+    sides_needed,
+)
 from kmm_jax.errors import ConfigError
 
 from .conftest import jpeg
@@ -263,3 +270,21 @@ def test_the_smallest_crop_still_has_the_pixels() -> None:
 def test_settings_that_cannot_work_are_named(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"augment.{next(iter(bad))}"):
         AugmentConfig(**bad)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_the_corner_is_where_the_crop_lay_in_the_resized_picture(
+    image: np.ndarray, flip: float
+) -> None:
+    config = AugmentConfig(scale=(0.2, 0.5), flip=flip)
+    for seed in range(8):
+        found = augmented(image, np.random.default_rng(seed), 100, config)
+        left, top, right, bottom = _crop((90, 70), np.random.default_rng(seed), config)
+        size = round(90 * 100 / (right - left)), round(70 * 100 / (bottom - top))
+        whole = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+        if flip:
+            whole = whole.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        top, left = found.corner
+        cut = np.asarray(whole.crop((left, top, left + 100, top + 100)), np.float32)
+        # Corner and size are rounded to pixels; a crop from elsewhere would differ by tens.
+        assert np.abs(cut - found.pixels).mean() < 6

@@ -119,7 +119,7 @@ def test_a_row_holds_its_distribution_plain_and_mirrored(place: Path) -> None:
     assert [shard["rows"] for shard in shards or ()] == [5, 5, 5, 5, 2]
     for number in (0, 7, ROWS - 1):
         row = made.read(number)
-        assert row.record == pictures.read(number).record
+        assert row.record == {**pictures.read(number).record, "image_size": [20, 20]}
         image = Image.open(io.BytesIO(picture(number))).resize((SIZE, SIZE), Image.BICUBIC)
         found = decoded(row.image, about)
         assert found.shape == (2, 2, 8, 8, config.latent_channels)
@@ -157,9 +157,13 @@ def loss(place: Path) -> Any:
 def test_the_means_train_as_the_pictures_do(place: Path, loss: Any, flip: float) -> None:
     augment = dataclasses.replace(WHOLE, flip=flip)
     for step in range(2):
-        pictures = loss(data(str(place / "pictures"), augment=augment), step)
-        means = f"latents:{place / 'made'}?deviation=0"
-        assert loss(data(means, augment=augment), step) == pytest.approx(pictures, rel=1e-3)
+        pictures = data(str(place / "pictures"), augment=augment, sizes=True)
+        means = data(f"latents:{place / 'made'}?deviation=0", augment=augment, sizes=True)
+        assert loss(means, step) == pytest.approx(loss(pictures, step), rel=1e-3)
+        one, other = batch(pictures, place, step), batch(means, place, step)
+        assert np.array_equal(one["text"], other["text"])
+        assert np.array_equal(one["time_ids"], other["time_ids"])
+        assert one["time_ids"].tolist() == [[20, 20, 0, 0, SIZE, SIZE]] * 8
 
 
 def test_draws_are_of_the_distribution_and_depend_on_the_epoch_alone(place: Path) -> None:
@@ -233,8 +237,7 @@ def test_latents_of_another_model_are_refused(place: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"set task\.model\.vae\.scaling=0\.7"):
         train(experiment(place, task=task), tmp_path / "run")
     wide = dataclasses.replace(config.task.model.vae, widths=(8, 16, 16))
-    unet = dataclasses.replace(config.task.model.unet, widths=(16, 32))
-    task = DiffusionTask(model=dataclasses.replace(config.task.model, vae=wide, unet=unet))
+    task = DiffusionTask(model=dataclasses.replace(config.task.model, vae=wide))
     with pytest.raises(ConfigError, match=r"\(8, 8, 4\), this model's \(4, 4, 4\)"):
         train(experiment(place, task=task), tmp_path / "run")
 
@@ -260,7 +263,7 @@ def test_pictures_beside_latents_and_latents_as_pictures_are_refused(place: Path
     both = data(f"latents:{place / 'made'}", str(place / "pictures"))
     with pytest.raises(ConfigError, match=r"has pictures .* beside latents"):
         Loader(both, tokenizer, global_batch_size=8)
-    with pytest.raises(DataError, match="name their folder as latents:FOLDER"):
+    with pytest.raises(DataError, match="named as latents:FOLDER"):
         Loader(data(f"{place / 'made'}/latents-00000.tar"), tokenizer, global_batch_size=8)
     with pytest.raises(ConfigError, match="no option 'deviations'; did you mean 'deviation'"):
         open_source(f"latents:{place / 'made'}?deviations=0")
