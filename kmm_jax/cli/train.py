@@ -173,7 +173,7 @@ def _weights(
         return teacher_weights(Path(path), experiment)
     from kmm_jax.generation.beginning import GeneratorWeights
 
-    return GeneratorWeights(Path(path), model, tell=tell)
+    return GeneratorWeights(Path(path), model, task=experiment.task, tell=tell)
 
 
 def _window(text: str) -> tuple[int, int]:

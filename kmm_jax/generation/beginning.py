@@ -15,6 +15,8 @@ from kmm_jax.interop.diffusers.folder import Published
 from kmm_jax.interop.diffusers.names import shapes_of
 from kmm_jax.models.diffusion.config import LatentDiffusionConfig, VAEConfig
 from kmm_jax.tasks.autoencoder import AutoencoderTask
+from kmm_jax.tasks.diffusion import DiffusionTask
+from kmm_jax.text.adopted import padded_with
 from kmm_jax.text.tokenizer import FILE_NAME, Tokenizer
 
 _SHOWN = 5
@@ -26,6 +28,7 @@ class GeneratorWeights:
     Args:
         path: a folder of diffusers, whole or its ``vae/`` alone; or a run that trained a generator
             or an autoencoder. Parts that it lacks begin fresh.
+        task: whose model it is, where it reads texts by two encoders.
         tell: takes sentences about what was taken over.
     """
 
@@ -34,10 +37,11 @@ class GeneratorWeights:
         path: Path,
         config: LatentDiffusionConfig,
         *,
+        task: DiffusionTask | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.path = path
-        self._config, self._tell = config, tell
+        self._config, self._task, self._tell = config, task, tell
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @functools.cached_property
@@ -85,8 +89,31 @@ class GeneratorWeights:
             )
         self._check_scaling(found.config.vae)
         self._check_shapes(found.params)
+        self._check_two_encoders(found)
         self._tell(f"{self.path}: text encoder, UNet and autoencoder are taken")
         return found.params
+
+    def _check_two_encoders(self, given: Published) -> None:
+        """Whether training reads and takes away texts as the weights do."""
+        if self._task is None or len(given.tokenizers) == 1:
+            return
+        first, second = given.tokenizers
+        if self._task.second_pad_id != second.pad_id:
+            raise ConfigError(
+                f"the second tokenizer at {self.path} fills texts up with {second.pad_id}; set "
+                f"task.second_pad_id={second.pad_id}"
+            )
+        if padded_with(first, second.pad_id) != second:
+            raise ConfigError(
+                f"the two tokenizers at {self.path} differ in more than what fills texts up, and "
+                "a run has one for both"
+            )
+        if self._task.zero_dropped != given.zero_empty_negative:
+            raise ConfigError(
+                f"the model at {self.path} is guided away from "
+                + ("zeros" if given.zero_empty_negative else "an empty text")
+                + f"; set task.zero_dropped={str(given.zero_empty_negative).lower()}"
+            )
 
     def _check_scaling(self, given: VAEConfig) -> None:
         ours = self._config.vae

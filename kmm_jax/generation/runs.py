@@ -22,6 +22,7 @@ from kmm_jax.models.diffusion.config import VAEConfig
 from kmm_jax.models.diffusion.modeling import abstract
 from kmm_jax.tasks.autoencoder import AutoencoderTask, pixels
 from kmm_jax.tasks.diffusion import DiffusionTask
+from kmm_jax.text.adopted import padded_with
 from kmm_jax.text.tokenizer import Tokenizer
 from kmm_jax.training import dump, run_directory
 from kmm_jax.training.checkpoint import Weights, restore_params
@@ -74,9 +75,17 @@ def published_run(run: str | os.PathLike[str], *, weights: Weights | None = None
     return Published(
         config=task.model,
         params=restored(run, abstract(task.model), weights=weights),
-        tokenizers=(Tokenizer.load(run / "tokenizer"),),
+        tokenizers=tokenizers_of(task, Tokenizer.load(run / "tokenizer")),
         scheduler=to_file(scheduler),
+        zero_empty_negative=task.zero_dropped,
     )
+
+
+def tokenizers_of(task: DiffusionTask, tokenizer: Tokenizer) -> tuple[Tokenizer, ...]:
+    """A tokenizer for each text encoder, from the one of a run."""
+    if len(task.model.texts) == 1:
+        return (tokenizer,)
+    return tokenizer, padded_with(tokenizer, task.second_pad_id)
 
 
 def in_dtype(model: Published, dtype: DType) -> Published:

@@ -142,8 +142,8 @@ def swapped(tokenizer: Tokenizer, one: int, other: int) -> Tokenizer:
     return Tokenizer(_closed(Backend.from_str(json.dumps(values)), *marks))
 
 
-def padded_with(tokenizer: Tokenizer, token: str) -> Tokenizer:
-    """The same tokenizer, filling texts up with ``token``.
+def padded_with(tokenizer: Tokenizer, token: str | int) -> Tokenizer:
+    """The same tokenizer, filling texts up with ``token``, or with the token of that id.
 
     Stable Diffusion 1 was trained with ``<|endoftext|>`` there, OpenAI's CLIP with id 0.
 
@@ -151,9 +151,14 @@ def padded_with(tokenizer: Tokenizer, token: str) -> Tokenizer:
         UserError: it has no such token.
     """
     backend = Backend.from_str(tokenizer.json)
-    if (number := backend.token_to_id(token)) is None:
+    number, word = (
+        (token, backend.id_to_token(token))
+        if isinstance(token, int)
+        else (backend.token_to_id(token), token)
+    )
+    if number is None or word is None:
         raise UserError(f"{tokenizer} has no token {token!r} to fill texts up with")
-    backend.enable_padding(pad_id=number, pad_token=token)
+    backend.enable_padding(pad_id=number, pad_token=word)
     return Tokenizer(str(backend.to_str(pretty=True)))
 
 
