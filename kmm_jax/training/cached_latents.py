@@ -10,8 +10,8 @@ import numpy as np
 from kmm_jax.data.latents import About
 from kmm_jax.errors import ConfigError
 from kmm_jax.interop.native import params_hash
-from kmm_jax.training.setup import Setup
 from kmm_jax.training.task import LatentTask, Task
+from kmm_jax.training.trained import Trained
 
 
 def check_settings(task: Task, about: About | None) -> None:
@@ -30,7 +30,7 @@ def check_settings(task: Task, about: About | None) -> None:
     task.check_latents(about)
 
 
-def check_weights(task: Task, about: About | None, params: Any, setup: Setup) -> None:
+def check_weights(task: Task, about: About | None, params: Any, trained: Trained) -> None:
     """Whether the autoencoder is the one that made them, and stays so.
 
     A collective call where there are several processes.
@@ -41,8 +41,7 @@ def check_weights(task: Task, about: About | None, params: Any, setup: Setup) ->
     if about is None or not isinstance(task, LatentTask):
         return
     part = task.autoencoder
-    names = setup.trained.names
-    if names is None or any(name.startswith(f"{part}/") for name in names):
+    if trained.names is None or any(name.startswith(f"{part}/") for name in trained.names):
         raise ConfigError(
             f"the autoencoder of cached latents must stay as it is; set freeze='{part}/.*', or "
             "train on pictures"

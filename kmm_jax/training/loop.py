@@ -116,7 +116,7 @@ def train(
         if begin is not None:
             state = setups.begun_from(begin, state, setup)
     latents = getattr(loader, "latents", None)
-    check_weights(experiment.task, latents, state.params, setup)
+    check_weights(experiment.task, latents, state.params, setup.trained)
     with contextlib.ExitStack() as stack:
         flag = stack.enter_context(interrupts())
         stack.enter_context(where.published())

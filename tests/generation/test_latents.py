@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -32,15 +33,17 @@ from kmm_jax.generation.beginning import GeneratorWeights
 from kmm_jax.generation.latents import Encoder, autoencoder_at, cache_latents, whole_rows
 from kmm_jax.interop.diffusers import folder as folders
 from kmm_jax.models.diffusion.autoencoder import Autoencoder
-from kmm_jax.tasks.autoencoder import pixels
+from kmm_jax.tasks.autoencoder import AutoencoderTask, pixels
 from kmm_jax.tasks.diffusion import DiffusionTask
 from kmm_jax.text.clip_bpe import save_clip_folder, train_clip_bpe
 from kmm_jax.text.tokenizer import Tokenizer
+from kmm_jax.training.cached_latents import check_settings, check_weights
 from kmm_jax.training.experiment import Experiment
 from kmm_jax.training.loop import train
 from kmm_jax.training.optimizer import AdamW
 from kmm_jax.training.sharding import MeshConfig, make_mesh
 from kmm_jax.training.state import graph_of
+from kmm_jax.training.trained import Trained
 from tests.tasks.test_diffusion import LENGTH, VAE, model
 
 ROWS, SIZE = 22, 16
@@ -138,7 +141,15 @@ def loss(place: Path) -> Any:
     vae, params = autoencoder_at(place / "vae")
     whole = dataclasses.replace(model(Tokenizer.load(place / "english").vocab_size), vae=vae)
     task = DiffusionTask(model=whole)
-    params = {**fresh(lambda: task.init(jax.random.key(1))), "vae": params}
+    rng = np.random.default_rng(1)
+
+    def awake(leaf: Any) -> np.ndarray:
+        """Neither zeros nor small numbers, which would hide what the UNet sees."""
+        inputs = int(np.prod(leaf.shape[:-1]))
+        return (rng.normal(0, inputs**-0.5, leaf.shape) + (leaf.ndim == 1)).astype(np.float32)
+
+    fresh_params = jax.tree.map(awake, folders.abstract_params(whole))
+    params = jax.device_put({**fresh_params, "vae": params})
     mesh = make_mesh(MeshConfig(data=1))
 
     @jax.jit
@@ -159,7 +170,10 @@ def test_the_means_train_as_the_pictures_do(place: Path, loss: Any, flip: float)
     for step in range(2):
         pictures = data(str(place / "pictures"), augment=augment, sizes=True)
         means = data(f"latents:{place / 'made'}?deviation=0", augment=augment, sizes=True)
-        assert loss(means, step) == pytest.approx(loss(pictures, step), rel=1e-3)
+        wanted = pytest.approx(loss(pictures, step), rel=1e-3)
+        assert loss(means, step) == wanted
+        drawn = dataclasses.replace(means, sources=(SourceConfig(url=f"latents:{place / 'made'}"),))
+        assert loss(drawn, step) != wanted
         one, other = batch(pictures, place, step), batch(means, place, step)
         assert np.array_equal(one["text"], other["text"])
         assert np.array_equal(one["time_ids"], other["time_ids"])
@@ -180,66 +194,72 @@ def test_draws_are_of_the_distribution_and_depend_on_the_epoch_alone(place: Path
     centres = np.concatenate([batch(means, place, step)["latents"] for step in range(6)])[:44]
     assert len(np.unique(centres.reshape(44, -1), axis=0)) == ROWS
     assert len(np.unique(draws.reshape(44, -1), axis=0)) == 44
+    about, _ = read_about(place / "made")
     deviations = np.stack(
-        [decoded(open_source(f"latents:{place / 'made'}").read(i).image, about(place))[0, 1]
+        [decoded(open_source(f"latents:{place / 'made'}").read(i).image, about)[0, 1]
          for i in range(ROWS)]
     )  # fmt: skip
     share = np.square(draws - centres).mean() / np.square(deviations.astype(np.float32)).mean()
     assert share == pytest.approx(1.0, abs=0.05)
 
 
-def about(place: Path) -> Any:
-    return read_about(place / "made")[0]
-
-
-def experiment(place: Path, **changes: Any) -> Experiment:
+def experiment(place: Path) -> Experiment:
     vae, _ = autoencoder_at(place / "vae")
     whole = dataclasses.replace(model(Tokenizer.load(place / "english").vocab_size), vae=vae)
-    base = Experiment(
+    return Experiment(
         name="tiny",
         task=DiffusionTask(model=whole),
         data=data(f"latents:{place / 'made'}"),
         tokenizer=str(place / "english"),
         global_batch_size=8,
-        duration="3 steps",
+        duration="1 steps",
         optimizer=AdamW(warmup="1 steps"),
         mesh=MeshConfig(data=2),
         freeze="vae/.*",
     )
-    return dataclasses.replace(base, **changes)
 
 
-def begun(place: Path, config: Experiment, run_dir: Path, **options: Any) -> Any:
-    weights = GeneratorWeights(place / "vae", config.task.model)
-    return train(config, run_dir, initial=weights, **options)
+def test_batches_do_not_depend_on_where_reading_began(place: Path) -> None:
+    config = data(f"latents:{place / 'made'}")
+    loader = Loader(config, Tokenizer.load(place / "english"), global_batch_size=8)
+    with contextlib.closing(loader.batches(start_step=3)) as batches:
+        late = next(batches)
+    assert np.array_equal(late["latents"], batch(config, place, 3)["latents"])
 
 
-def test_a_run_on_latents_goes_on_where_it_stopped(place: Path, tmp_path: Path) -> None:
-    whole = begun(place, experiment(place), tmp_path / "whole")
-    begun(place, experiment(place), tmp_path / "run", stop_after=1)
-    again = begun(place, experiment(place), tmp_path / "run")
-    assert again.step == 3
-    for one, other in zip(
-        jax.tree.leaves(whole.state.params), jax.tree.leaves(again.state.params), strict=True
-    ):
-        assert np.array_equal(one, other)
-
-
-def test_latents_of_another_model_are_refused(place: Path, tmp_path: Path) -> None:
-    other = write_autoencoder(tmp_path / "other", seed=1)
+def test_a_run_trains_on_latents_and_none_on_those_of_another(place: Path, tmp_path: Path) -> None:
     config = experiment(place)
+    weights = GeneratorWeights(place / "vae", config.task.model)
+    result = train(config, tmp_path / "run", initial=weights)
+    assert result.step == 1 and np.isfinite(result.metrics["loss"])
+    other = GeneratorWeights(write_autoencoder(tmp_path / "other", seed=1), config.task.model)
     with pytest.raises(ConfigError, match=r"made by the autoencoder \w{16}, and this run's is"):
-        train(config, tmp_path / "run", initial=GeneratorWeights(other, config.task.model))
-    with pytest.raises(ConfigError, match=r"must stay as it is; set freeze='vae/\.\*'"):
-        begun(place, experiment(place, freeze=None), tmp_path / "run")
-    scaled = dataclasses.replace(config.task.model.vae, scaling=0.5)
-    task = DiffusionTask(model=dataclasses.replace(config.task.model, vae=scaled))
-    with pytest.raises(ConfigError, match=r"set task\.model\.vae\.scaling=0\.7"):
-        train(experiment(place, task=task), tmp_path / "run")
-    wide = dataclasses.replace(config.task.model.vae, widths=(8, 16, 16))
-    task = DiffusionTask(model=dataclasses.replace(config.task.model, vae=wide))
-    with pytest.raises(ConfigError, match=r"\(8, 8, 4\), this model's \(4, 4, 4\)"):
-        train(experiment(place, task=task), tmp_path / "run")
+        train(config, tmp_path / "other-run", initial=other)
+
+
+def test_latents_of_another_model_are_refused(place: Path) -> None:
+    task, about = experiment(place).task, read_about(place / "made")[0]
+    params = {"vae": autoencoder_at(place / "vae")[1]}
+    unet = Trained(names=frozenset({"unet/conv_in/kernel"}))
+    check_weights(task, about, params, unet)
+    other = dataclasses.replace(about, autoencoder="0" * 16)
+    with pytest.raises(ConfigError, match=r"autoencoder 0{16}, and this run's is \w{16}"):
+        check_weights(task, other, params, unet)
+    for trained in (Trained(), Trained(names=frozenset({"vae/encoder/conv_in/bias"}))):
+        with pytest.raises(ConfigError, match=r"must stay as it is; set freeze='vae/\.\*'"):
+            check_weights(task, about, params, trained)
+    check_settings(task, about)
+    vae = task.model.vae
+    for changes, message in (
+        ({"scaling": 0.5}, r"set task\.model\.vae\.scaling=0\.7"),
+        ({"shift": 0.2}, r"set task\.model\.vae\.shift=0\.1"),
+        ({"widths": (8, 16, 16)}, r"\(8, 8, 4\), this model's \(4, 4, 4\)"),
+    ):
+        changed = dataclasses.replace(task.model, vae=dataclasses.replace(vae, **changes))
+        with pytest.raises(ConfigError, match=message):
+            check_settings(DiffusionTask(model=changed), about)
+    with pytest.raises(ConfigError, match="which AutoencoderTask does not take"):
+        check_settings(AutoencoderTask(model=vae), about)
 
 
 @pytest.mark.parametrize(
@@ -297,20 +317,20 @@ def test_killed_in_the_middle_it_ends_as_one_that_was_not(
         *("--shard-rows", "5", "--batch-size", "4", "--mirrored"),
     ]
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, "4", *words],
+        [sys.executable, "-c", KILLED, "3", *words],
         env={**os.environ, "PYTHONPATH": str(repository)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     tars = sorted(path.name for path in (tmp_path / "k").glob("*.tar"))
-    assert tars == ["latents-00000.tar"]
+    assert tars == ["latents-00000.tar", "latents-00001.tar"]
     assert list((tmp_path / "k").glob(".*.tmp"))  # the shard in hand
     with pytest.raises(DataError, match="unfinished latents; run kmm latents with the same"):
         open_source(f"latents:{tmp_path / 'k'}")
-    before = (tmp_path / "k" / tars[0]).stat().st_mtime_ns
+    before = [(tmp_path / "k" / name).stat().st_mtime_ns for name in tars]
     assert run(place, tmp_path / "k", "--mirrored") == 0
-    assert (tmp_path / "k" / tars[0]).stat().st_mtime_ns == before
+    assert [(tmp_path / "k" / name).stat().st_mtime_ns for name in tars] == before
     assert content(tmp_path / "k") == content(place / "made")
 
 
