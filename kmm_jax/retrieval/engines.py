@@ -63,6 +63,11 @@ class Searcher:
 
         return ExactSearcher(self._vectors)
 
+    @property
+    def approximate(self) -> bool:
+        """Whether it looks at less than all of every vector."""
+        return self._scann is not None and self._scann.approximate
+
     def search(self, queries_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows int64 (Q, k), -1 where there are too few, and scores float32 (Q, k)."""
         return (self._scann or self.exact).search(queries_QD, k)

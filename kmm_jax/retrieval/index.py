@@ -193,6 +193,11 @@ class Index:
         """Dimension of the vectors."""
         return int(self._vectors.shape[1])
 
+    @property
+    def approximate(self) -> bool:
+        """Whether a search may miss something."""
+        return self._searcher.approximate
+
     def search(self, queries: np.ndarray, k: int = 10) -> Results:
         """The ``k`` nearest of each query; all there are where ``k`` is more.
 
@@ -237,17 +242,42 @@ class Index:
         """
         return np.array(self._vectors[self.row(id)])
 
+    def vectors_of(self, rows: np.ndarray) -> np.ndarray:
+        """The unit vectors (N, D), float32, at places of the index."""
+        return np.asarray(self._vectors[rows], np.float32)
+
     def row(self, id: str) -> int:
         """The place of an id in the index.
 
         Raises:
             UserError: no such id.
         """
+        row = self.find(id)
+        if row is None:
+            raise UserError(f"{self.folder} holds no id {id!r} among its {len(self):,}")
+        return row
+
+    def find(self, id: str) -> int | None:
+        """The place of an id in the index; None where it is not there."""
         if self._row_of is None:
             self._row_of = {each: row for row, each in enumerate(self.ids)}
-        if id not in self._row_of:
-            raise UserError(f"{self.folder} holds no id {id!r} among its {len(self):,}")
-        return self._row_of[id]
+        return self._row_of.get(id)
+
+    def own_recall(self, k: int = 10, *, queries: int = 200, seed: int = 0) -> float:
+        """`recall` for some of its own vectors, each without itself among the found."""
+        rng = np.random.default_rng(seed)
+        rows_Q = np.sort(rng.choice(len(self), min(queries, len(self)), replace=False))
+        queries_QD = self.vectors_of(rows_Q)
+        k = min(k, len(self) - 1)
+        if k < 1:
+            return 1.0
+        found_QK, _ = self._search(queries_QD, k + 1)
+        true_QK, _ = self._searcher.exact.search(queries_QD, k + 1)
+        shares = [
+            len(np.intersect1d(found[found != row][:k], true[true != row][:k])) / k
+            for row, found, true in zip(rows_Q, found_QK, true_QK, strict=True)
+        ]
+        return float(np.mean(shares))
 
     def info(self) -> dict[str, Any]:
         """What the index is and how it searches, as JSON values."""

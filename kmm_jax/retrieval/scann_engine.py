@@ -70,6 +70,11 @@ class ScannSearcher:
         self._settings = settings
         self._rows = rows
 
+    @property
+    def approximate(self) -> bool:
+        """Whether hashes stand for vectors."""
+        return self._settings.layout != "brute_force"
+
     def search(self, queries_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows int64 (Q, k) and scores float32 (Q, k), best first, ties to the lower row.
 
