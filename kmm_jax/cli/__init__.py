@@ -32,6 +32,7 @@ _GROUPS = (
     "generate",
     "latents",
     "table",
+    "index",
     "retrieve",
     "quickstart",
 )

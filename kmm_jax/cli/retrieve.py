@@ -1,4 +1,4 @@
-"""``kmm embed``, ``kmm index``, ``kmm search``: from a model and a source to a searched index."""
+"""``kmm embed`` and ``kmm search``: from a model and a source to what is found."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ from kmm_jax.data.storage import is_url
 from kmm_jax.errors import DataError, UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from kmm_jax.retrieval.collection import Collection
     from kmm_jax.retrieval.index import Index
     from kmm_jax.retrieval.lookup import RowLookup
     from kmm_jax.retrieval.sheet import Hit
@@ -25,7 +28,7 @@ _SECONDS_BETWEEN_LINES = 10
 
 
 def add(commands: Any) -> None:
-    """Add ``kmm embed``, ``kmm index`` and ``kmm search``."""
+    """Add ``kmm embed`` and ``kmm search``."""
     embed = commands.add_parser(
         "embed",
         help="write a source's embeddings to Parquet",
@@ -42,24 +45,9 @@ def add(commands: Any) -> None:
     add_export(embed)
     embed.set_defaults(run=_embed)
 
-    index = commands.add_parser("index", help="build an index, or say what one is")
-    actions = index.add_subparsers(dest="index_command", required=True, metavar="COMMAND")
-    build = actions.add_parser("build", help="from embeddings to a searched index")
-    build.add_argument("embeddings", type=Path, metavar="EMBEDDINGS")
-    build.add_argument("--output", type=Path, required=True, metavar="DIR")
-    build.add_argument("--engine", choices=("auto", "scann", "exact"), default="auto")
-    build.add_argument(
-        "--keep-first",
-        action="store_true",
-        help="where an id stands more than once, keep its first vector; else that is refused",
+    search = commands.add_parser(
+        "search", help="search an index or a collection by text, by image or by both"
     )
-    build.set_defaults(run=_build)
-    info = actions.add_parser("info", help="what an index holds and how it searches")
-    info.add_argument("index", type=Path, metavar="DIR")
-    info.add_argument("--json", action="store_true", help="print JSON")
-    info.set_defaults(run=_info)
-
-    search = commands.add_parser("search", help="search an index by text, by image or by both")
     search.add_argument("index", type=Path, metavar="INDEX")
     search.add_argument("text", nargs="?", metavar="TEXT", help='such as "빨간 체크 셔츠"')
     search.add_argument("--image", type=Path, metavar="FILE", help="search by this picture")
@@ -75,6 +63,12 @@ def add(commands: Any) -> None:
     search.add_argument("--source", metavar="SOURCE", help="of the pictures, if it has moved")
     search.add_argument("--style", choices=_STYLES, default="query")
     search.add_argument("-k", type=int, default=10, metavar="K", help="how many to find")
+    search.add_argument(
+        "--where",
+        action="append",
+        metavar="COLUMN=VALUE",
+        help='of a collection, only such rows; repeat it. Or JSON: \'{"price": {"lt": 50000}}\'',
+    )
     search.add_argument("--sheet", type=Path, metavar="OUT.png|OUT.html", help="draw what is found")
     search.add_argument("--json", action="store_true", help="print JSON")
     search.set_defaults(run=_search)
@@ -127,49 +121,10 @@ def _embed(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _build(arguments: argparse.Namespace) -> int:
-    from kmm_jax.retrieval.index import Index
-    from kmm_jax.retrieval.settings import IndexSettings
-    from kmm_jax.retrieval.store import first_of_each, load_embeddings
-
-    embeddings = load_embeddings(arguments.embeddings)
-    if arguments.keep_first:
-        embeddings = first_of_each(embeddings)
-    settings = IndexSettings(engine=arguments.engine)
-    index = Index.of_embeddings(arguments.output, embeddings, settings=settings)
-    print(f"{arguments.output}: {len(index):,} vectors, {index.info()['engine']}")
-    return 0
-
-
-def _info(arguments: argparse.Namespace) -> int:
-    from kmm_jax.retrieval.index import Index
-
-    info = Index.load(arguments.index).info()
-    if arguments.json:
-        print(json.dumps(info, ensure_ascii=False, indent=2))
-        return 0
-    metadata = info["metadata"]
-    lines = {
-        "vectors": f"{info['rows']:,} of dimension {info['dim']:,}, {info['bytes'] / 1e6:,.2f} MB",
-        "of": metadata.get("kind"),
-        "engine": info["engine"],
-        "model": metadata.get("model_path"),
-        "model hash": info["model_hash"],
-        "source": metadata.get("source"),
-        "style": metadata.get("style"),
-    }
-    print(info["folder"])
-    for name, value in lines.items():
-        if value:
-            print(f"{name:<12}{value}")
-    return 0
-
-
 def _search(arguments: argparse.Namespace) -> int:
     from kmm_jax.inference import load
+    from kmm_jax.retrieval.collection import is_collection
     from kmm_jax.retrieval.compose import compose
-    from kmm_jax.retrieval.index import Index
-    from kmm_jax.retrieval.lookup import hits_with_rows
 
     if not arguments.text and arguments.image is None:
         raise UserError('nothing to search for: give a text such as "빨간 체크 셔츠", or --image')
@@ -178,10 +133,9 @@ def _search(arguments: argparse.Namespace) -> int:
     if arguments.sheet and arguments.sheet.suffix.lower() not in _SHEETS:
         raise UserError(f"--sheet {arguments.sheet} must end in {' or '.join(_SHEETS)}")
     query_image = _open_picture(arguments.image) if arguments.image else None
-    index = Index.load(arguments.index)
-    lookup = _lookup(index, arguments.source)
-    model = load(_model_path(index, arguments.model))
-    index.check_model(model.hash)
+    searched = _Collected(arguments) if is_collection(arguments.index) else _Built(arguments)
+    model = load(_model_path(searched.of, arguments.model))
+    searched.of.check_model(model.hash)
     if arguments.together:
         assert query_image is not None
         query = model.embed_pair([query_image], [arguments.text], arguments.style)[0]
@@ -191,9 +145,8 @@ def _search(arguments: argparse.Namespace) -> int:
             model.embed_image([query_image])[0] if query_image is not None else None,
             arguments.text_weight,
         )
-    found = index.search(query, arguments.k)
-    ids, scores = found.ids[0], found.scores[0].tolist()
-    hits = hits_with_rows(lookup, ids, found.rows[0].tolist(), scores)
+    ids, hits = searched.hits(query, arguments.k)
+    scores = [hit.score for hit in hits]
     if arguments.sheet:
         _draw(arguments, hits, query_image)
     if arguments.json:
@@ -210,6 +163,81 @@ def _search(arguments: argparse.Namespace) -> int:
     return 0
 
 
+class _Built:
+    """An index that was built once; rows of its source give pictures and captions."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        from kmm_jax.retrieval.index import Index
+
+        if arguments.where:
+            raise UserError(
+                f"--where needs columns to look at: {arguments.index} is an index that was built "
+                "once; kmm index add makes a collection, with --columns"
+            )
+        self.of = Index.load(arguments.index)
+        self._lookup = _lookup(self.of, arguments.source)
+
+    def hits(self, query: np.ndarray, k: int) -> tuple[list[str], list[Hit]]:
+        """Ids, and hits as they are shown."""
+        from kmm_jax.retrieval.lookup import hits_with_rows
+
+        found = self.of.search(query, k)
+        scores = found.scores[0].tolist()
+        hits = hits_with_rows(self._lookup, found.ids[0], found.rows[0].tolist(), scores)
+        return found.ids[0], hits
+
+
+class _Collected:
+    """A collection; its columns give captions."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        from kmm_jax.retrieval.collection import Collection
+
+        self.of = Collection.open(arguments.index)
+        self._where = _where(arguments.where or ())
+        if arguments.source:
+            raise UserError("--source is of an index that was built once, not of a collection")
+
+    def hits(self, query: np.ndarray, k: int) -> tuple[list[str], list[Hit]]:
+        """Ids, and hits as they are shown."""
+        from kmm_jax.retrieval.lookup import caption
+        from kmm_jax.retrieval.sheet import Hit
+
+        found = self.of.search(query, k, where=self._where or None)
+        ids = found.ids[0]
+        hits = [
+            Hit(image=None, caption=caption(values) or each, score=float(score))
+            for each, values, score in zip(ids, self.of.columns(ids), found.scores[0], strict=True)
+        ]
+        return ids, hits
+
+
+def _where(given: Sequence[str]) -> dict[str, Any]:
+    """Conditions from the command line; of several on one column the last counts."""
+    found: dict[str, Any] = {}
+    for each in given:
+        if each.lstrip().startswith("{"):
+            try:
+                found |= json.loads(each)
+            except ValueError as error:
+                raise UserError(f"--where {each!r} is no JSON: {error}") from error
+            continue
+        name, sign, value = each.partition("=")
+        if not sign or not name:
+            raise UserError(f"--where {each!r}: write COLUMN=VALUE, such as color=빨강")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    """A number or true, false, null as such, all else as text; in quotes text whatever it is."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, list | dict) else value
+
+
 def _draw(arguments: argparse.Namespace, hits: list[Hit], query_image: Any) -> None:
     from kmm_jax.retrieval.sheet import Search, write_sheet_html, write_sheet_png
 
@@ -222,7 +250,7 @@ def _draw(arguments: argparse.Namespace, hits: list[Hit], query_image: Any) -> N
     print(f"drawn: {arguments.sheet}", file=sys.stderr)
 
 
-def _model_path(index: Index, given: str | None) -> str:
+def _model_path(index: Index | Collection, given: str | None) -> str:
     if given:
         return given
     noted = index.metadata.get("model_path")

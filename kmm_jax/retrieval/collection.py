@@ -14,7 +14,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +143,8 @@ class Collection:
         folder = Path(folder).resolve()
         manifest, segments = _loaded(folder, engine, {})
         found = cls(folder, manifest, segments, engine)
-        if model_hash is not None and found.model_hash != model_hash:
-            raise UserError(
-                f"{folder} holds vectors of the model {found.model_hash!r}, the queries come from "
-                f"{model_hash!r}; search with the model that made it"
-            )
+        if model_hash is not None:
+            found.check_model(model_hash)
         return found
 
     def __len__(self) -> int:
@@ -155,6 +152,18 @@ class Collection:
 
     def __contains__(self, id: str) -> bool:
         return any(segment.find(id) is not None for segment in self._segments)
+
+    def check_model(self, model_hash: str) -> None:
+        """Refuse vectors of another model.
+
+        Raises:
+            UserError: the collection was made for a model of another hash.
+        """
+        if self.model_hash != model_hash:
+            raise UserError(
+                f"{self.folder} holds vectors of the model {self.model_hash!r}, these come from "
+                f"{model_hash!r}; search with the model that made it"
+            )
 
     def refresh(self) -> bool:
         """See what other processes changed; whether anything did."""
@@ -285,6 +294,38 @@ class Collection:
                 change.rewrite([each for each in change.segments if len(each.gone)])
         return count
 
+    def erase(self, is_gone: Callable[[str], bool], note: Mapping[str, Any]) -> int:
+        """Take rows whose id is so out of it and off the disk, deleted ones too.
+
+        Args:
+            note: kept in the metadata under ``purged``.
+
+        Raises:
+            UserError: another process is changing it.
+        """
+        with self._writing() as change:
+            marked = [each for each in change.segments if any(is_gone(id) for id in each.index.ids)]
+            count = change.remove(id for each in marked for id in each.index.ids if is_gone(id))
+            names = {each.name for each in marked}
+            change.rewrite([each for each in change.segments if each.name in names])
+            change.note(note)
+        return count
+
+    def tidy(self) -> None:
+        """Remove from the disk what a killed change left, which counts for nothing.
+
+        Raises:
+            UserError: another process is changing it.
+        """
+        with self._writing():
+            pass
+
+    def on_disk(self) -> dict[Path, list[str]]:
+        """The ids in each segment's file of them, deleted ones that are still there too."""
+        return {
+            segment.index.folder / index_files.IDS: segment.index.ids for segment in self._segments
+        }
+
     def compact(self) -> None:
         """Join all segments into one, without what is gone: fewer to search, and less on disk.
 
@@ -351,13 +392,14 @@ class _Change:
             raise
         self.segments = list(self._of._segments)
         self._version = self._of.version + 1
+        self._metadata = dict(self._of.metadata)
         self._abouts = {each["name"]: each for each in self._of._manifest["segments"]}
         self._made = 0
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         try:
-            if kind is None and (self._made or self._gone_more()):
+            if kind is None and (self._made or self._gone_more() or self._noted()):
                 self._commit()
             _sweep(self._folder)
         finally:
@@ -412,6 +454,12 @@ class _Change:
         for segment in segments:
             self.join([segment])
 
+    def note(self, note: Mapping[str, Any]) -> None:
+        """Keep a note of what is being purged."""
+        before = list(self._metadata.get("purged") or [])
+        if note not in before:
+            self._metadata["purged"] = [*before, dict(note)]
+
     def join_alike(self) -> None:
         """Join segments of alike size where there are many, and clear those that are half gone."""
         by_tier: dict[int, list[Segment]] = {}
@@ -432,6 +480,9 @@ class _Change:
         before = {segment.name: len(segment.gone) for segment in self._of._segments}
         return {segment.name: len(segment.gone) for segment in self.segments} != before
 
+    def _noted(self) -> bool:
+        return self._metadata != self._of.metadata
+
     def _commit(self) -> None:
         known = {segment.name: len(segment.gone) for segment in self._of._segments}
         entries = []
@@ -443,7 +494,12 @@ class _Change:
                     np.save(opened, segment.gone)
                 about["gone"] = {"file": file.name, **checksums.describe(file)}
             entries.append(about)
-        manifest = {**self._of._manifest, "version": self._version, "segments": entries}
+        manifest = {
+            **self._of._manifest,
+            "version": self._version,
+            "metadata": self._metadata,
+            "segments": entries,
+        }
         manifest.pop("seal", None)
         write_json(self._folder / MANIFEST, checksums.sealed(manifest))
         self._of._take(manifest, self.segments)

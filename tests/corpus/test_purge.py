@@ -29,6 +29,7 @@ from kmm_jax.retrieval import (
     load_embeddings,
     scann_engine,
 )
+from kmm_jax.retrieval.collection import Collection
 from kmm_jax.retrieval.lookup import RowLookup
 from tests.conftest import REPOSITORY
 from tests.corpus import purge_kill
@@ -203,6 +204,27 @@ def test_embeddings_and_an_index_become_those_of_the_rows_that_stay(tmp_path):
         for place, each in enumerate(found.ids):
             row = lookup.row(each, place)
             assert row is not None and row.key == each
+
+
+def test_a_collection_loses_rows_from_the_disk_and_deleted_ones_too(tmp_path):
+    rows = [f"{number:016x}" for number in range(12)]
+    vectors = np.random.default_rng(0).standard_normal((12, 4))
+    found = Collection.create(tmp_path / "c", model_hash="m", dim=4)
+    for first in (0, 4, 8):
+        found.put(rows[first : first + 4], vectors[first : first + 4])
+    found.delete([rows[1]])
+    leftover = tmp_path / "c" / "segments" / "000009-0"
+    leftover.mkdir()
+    (leftover / "of-a-killed-change").write_text(rows[5])
+    receipt = purge(write_list(tmp_path, [rows[1], rows[5]]), [str(tmp_path / "c")]).receipt
+    assert receipt["targets"][0]["removed"] == 2
+    found = Collection.open(tmp_path / "c")
+    assert len(found) == 10 and rows[5] not in found
+    assert found.metadata["purged"][0]["receipt"].startswith("purge-")
+    on_disk = [each for ids in found.on_disk().values() for each in ids]
+    assert sorted(on_disk) == [each for each in rows if each not in (rows[1], rows[5])]
+    assert not leftover.exists()
+    assert found.search(vectors[6], 1).ids == [[rows[6]]]
 
 
 def test_pictures_are_found_though_the_source_keeps_what_the_index_lost(tmp_path):

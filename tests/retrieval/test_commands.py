@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import kmm_jax.inference
+from kmm_jax.cli import index as index_command
 from kmm_jax.cli import retrieve
 from kmm_jax.data.augment import resize_centre
 from kmm_jax.data.shards import ShardWriter
@@ -83,7 +84,9 @@ def write_shop(folder, bad=()):
 
 def kmm(*words):
     parser = argparse.ArgumentParser()
-    retrieve.add(parser.add_subparsers())
+    commands = parser.add_subparsers()
+    retrieve.add(commands)
+    index_command.add(commands)
     arguments = parser.parse_args([str(word) for word in words])
     return arguments.run(arguments)
 
@@ -374,3 +377,50 @@ def test_a_truncated_shard_is_refused_before_anything_is_written(model, tmp_path
     assert not (tmp_path / "e").exists()
     with pytest.raises((tarfile.ReadError, EOFError)), tarfile.open(shard) as tar:
         tar.getmembers()[5]
+
+
+def test_a_collection_grows_is_filtered_and_shrinks(index, tmp_path, capsys):
+    table = tmp_path / "facts.tsv"
+    rows = [
+        f"{key(number)}\t{garment}\t{number * 1000}" for number, (_, garment) in enumerate(ITEMS)
+    ]
+    table.write_text("\n".join(["image_hash\ttitle\tprice", *rows]) + "\n", "utf-8")
+    grown = tmp_path / "c"
+    for said in ("10 of them new, 0 in the place", "0 of them new, 10 in the place"):
+        assert kmm("index", "add", grown, tmp_path / "e", "--columns", table) == 0
+        assert said in capsys.readouterr().out
+    cheap = ["--where", '{"price": {"lt": 8000}}', "--where", "title=치마"]
+    assert kmm("search", grown, "빨간 모자", *cheap, "--json") == 0
+    hits = json.loads(capsys.readouterr().out)["hits"]
+    assert hits and {hit["caption"] for hit in hits} == {"치마"}
+    assert all(int(hit["id"], 16) < 8 for hit in hits)
+    kmm("index", "info", grown)
+    said = capsys.readouterr().out
+    assert "10 of dimension" in said and "price int64" in said and "segment" in said
+    assert kmm("index", "remove", grown, key(4), "없음") == 0
+    told = capsys.readouterr()
+    assert "9 vectors, 1 fewer" in told.out and "1 ids were not there" in told.err
+    assert kmm("index", "compact", grown) == 0
+    kmm("index", "info", grown, "--json")
+    (segment,) = json.loads(capsys.readouterr().out.partition("\n")[2])["segments"]
+    assert (segment["rows"], segment["gone"]) == (9, 0)
+
+
+def test_what_a_collection_cannot_do_is_said(index, tmp_path):
+    with pytest.raises(UserError, match="kmm index add makes a collection"):
+        kmm("search", index, "빨강", "--where", "color=빨강")
+    grown = tmp_path / "c"
+    (tmp_path / "facts.csv").write_text("name\n1\n", "utf-8")
+    with pytest.raises(DataError, match="none of id or image_hash"):
+        kmm("index", "add", grown, tmp_path / "e", "--columns", tmp_path / "facts.csv")
+    (tmp_path / "twice.jsonl").write_text('{"id": "a"}\n{"id": "a"}\n', "utf-8")
+    with pytest.raises(DataError, match="'a' stands in rows 0 and 1"):
+        kmm("index", "add", grown, tmp_path / "e", "--columns", tmp_path / "twice.jsonl")
+    assert not grown.exists()
+    kmm("index", "add", grown, tmp_path / "e")
+    with pytest.raises(UserError, match="write COLUMN=VALUE"):
+        kmm("search", grown, "빨강", "--where", "color")
+    with pytest.raises(UserError, match="no column 'color'"):
+        kmm("search", grown, "빨강", "--where", "color=빨강")
+    with pytest.raises(UserError, match="nothing to remove"):
+        kmm("index", "remove", grown)

@@ -9,11 +9,12 @@ from typing import Any
 from kmm_jax.corpus.purge.corpus import Corpus
 from kmm_jax.corpus.purge.found import Found, Note, Target
 from kmm_jax.corpus.purge.tars import TarSet
-from kmm_jax.corpus.purge.vectors import IndexFolder, Store
+from kmm_jax.corpus.purge.vectors import CollectionFolder, IndexFolder, Store
 from kmm_jax.data.patterns import expand
 from kmm_jax.data.storage import is_url
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.retrieval import index_files, removal, store
+from kmm_jax.retrieval.collection import MANIFEST, is_collection
 
 _CORPUS = "kmm_jax corpus "
 _EMBEDDINGS = "kmm_jax embeddings "
@@ -43,7 +44,7 @@ def detect(given: str, receipts: Path) -> Target:
 
     - a corpus's folder, or the folder ``shards`` in it;
     - embeddings as ``kmm embed`` writes them, whole or not;
-    - an index as ``kmm index build`` writes it;
+    - an index as ``kmm index build`` writes it, or a collection as ``kmm index add`` does;
     - tars: one, a folder of them, a glob, a brace range;
     - where nothing is left: something that a purge with a receipt in ``receipts`` took away.
 
@@ -59,6 +60,8 @@ def detect(given: str, receipts: Path) -> Target:
     aside = path.with_name(f".{path.name}.old") if path.name else path
     if any((folder / index_files.INDEX).is_file() for folder in (path, aside)):
         return IndexFolder(path)
+    if is_collection(path):
+        return CollectionFolder(path)
     if _format(path).startswith(_EMBEDDINGS) or (path.is_dir() and removal.parts(path)):
         return Store(path)
     if _is_corpus(path):
@@ -70,7 +73,8 @@ def detect(given: str, receipts: Path) -> Target:
             return Gone(path)
         raise UserError(
             f"{given}: nothing to purge there; name a corpus's folder, embeddings "
-            f"({store.MANIFEST} and parts), an index ({index_files.INDEX}) or tars ({error})"
+            f"({store.MANIFEST} and parts), an index ({index_files.INDEX}), a collection "
+            f"({MANIFEST}) or tars ({error})"
         ) from error
     for folder in sorted({shard.parent for shard in shards}):
         if _is_corpus(folder):

@@ -8,6 +8,7 @@ from pathlib import Path
 from kmm_jax.corpus.purge.found import Found, Journal, Leaving, Note
 from kmm_jax.corpus.purge.leftovers import sweep
 from kmm_jax.retrieval import index_files, removal, store
+from kmm_jax.retrieval.collection import Collection
 
 
 class Store:
@@ -82,6 +83,35 @@ class IndexFolder:
             removal.discard_index(self.path)
         elif found.removed:
             removal.remove_from_index(self.path, _among(hashes), [note])
+
+
+class CollectionFolder:
+    """An index that grows."""
+
+    kind = "collection"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def mend(self) -> None:
+        """Remove what a killed change left; it counted for nothing, but it is on the disk."""
+        Collection.open(self.path, engine="exact").tidy()
+
+    def look(self, hashes: frozenset[str]) -> Found:
+        """Rows whose id is one of the hashes, gone ones that are still on the disk too."""
+        segments = Collection.open(self.path, engine="exact").on_disk()
+        leaving = [one for folder, ids in segments.items() for one in _leaving(folder, ids, hashes)]
+        return Found(
+            rows=sum(map(len, segments.values())),
+            removed=sum(one.removed for one in leaving),
+            files=len(segments),
+            leaving=tuple(leaving),
+        )
+
+    def remove(self, found: Found, hashes: frozenset[str], note: Note) -> None:
+        """Write their segments again."""
+        if found.removed:
+            Collection.open(self.path).erase(_among(hashes), note)
 
 
 def _among(hashes: frozenset[str]) -> Callable[[str], bool]:

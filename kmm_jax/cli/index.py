@@ -1,0 +1,158 @@
+"""``kmm index``: indexes that are built once, and collections that grow."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from kmm_jax.errors import UserError
+
+
+def add(commands: Any) -> None:
+    """Add ``kmm index``."""
+    index = commands.add_parser("index", help="build an index, let one grow, or say what one is")
+    actions = index.add_subparsers(dest="index_command", required=True, metavar="COMMAND")
+    build = actions.add_parser("build", help="from embeddings to a searched index")
+    build.add_argument("embeddings", type=Path, metavar="EMBEDDINGS")
+    build.add_argument("--output", type=Path, required=True, metavar="DIR")
+    build.add_argument("--engine", choices=("auto", "scann", "exact"), default="auto")
+    build.set_defaults(run=_build)
+    grow = actions.add_parser(
+        "add",
+        help="put embeddings into a collection, which is made if it is not there",
+        description="A collection is an index that grows: rows are added, replaced and removed "
+        "while others search it.",
+    )
+    grow.add_argument("collection", type=Path, metavar="DIR")
+    grow.add_argument("embeddings", type=Path, metavar="EMBEDDINGS")
+    grow.add_argument(
+        "--columns",
+        type=Path,
+        metavar="TABLE",
+        help="what to filter by: Parquet, TSV, CSV or JSON lines, with a column id or image_hash",
+    )
+    grow.set_defaults(run=_add)
+    for command in (build, grow):
+        command.add_argument(
+            "--keep-first",
+            action="store_true",
+            help="where an id stands more than once, keep its first vector; else that is refused",
+        )
+    remove = actions.add_parser("remove", help="take rows out of a collection")
+    remove.add_argument("collection", type=Path, metavar="DIR")
+    remove.add_argument("ids", nargs="*", metavar="ID")
+    remove.add_argument("--ids", dest="file", type=Path, metavar="FILE", help="one id a line")
+    remove.add_argument("--erase", action="store_true", help="from the disk too, at once")
+    remove.set_defaults(run=_remove)
+    compact = actions.add_parser("compact", help="join a collection's segments into one")
+    compact.add_argument("collection", type=Path, metavar="DIR")
+    compact.set_defaults(run=_compact)
+    info = actions.add_parser("info", help="what an index or a collection holds, how it searches")
+    info.add_argument("index", type=Path, metavar="DIR")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    info.set_defaults(run=_info)
+
+
+def _embeddings(arguments: argparse.Namespace) -> Any:
+    from kmm_jax.retrieval.store import first_of_each, load_embeddings
+
+    embeddings = load_embeddings(arguments.embeddings)
+    return first_of_each(embeddings) if arguments.keep_first else embeddings
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from kmm_jax.retrieval.index import Index
+    from kmm_jax.retrieval.settings import IndexSettings
+
+    embeddings = _embeddings(arguments)
+    settings = IndexSettings(engine=arguments.engine)
+    index = Index.of_embeddings(arguments.output, embeddings, settings=settings)
+    print(f"{arguments.output}: {len(index):,} vectors, {index.info()['engine']}")
+    return 0
+
+
+def _add(arguments: argparse.Namespace) -> int:
+    from kmm_jax.retrieval.collection import Collection, is_collection
+    from kmm_jax.retrieval.tables import read_columns
+
+    embeddings = _embeddings(arguments)
+    ids = embeddings.ids
+    columns = read_columns(arguments.columns, ids) if arguments.columns else None
+    if is_collection(arguments.collection):
+        collection = Collection.open(arguments.collection, model_hash=embeddings.model_hash)
+    else:
+        collection = Collection.create(
+            arguments.collection,
+            model_hash=embeddings.model_hash,
+            dim=embeddings.vectors.shape[1],
+            metadata={"kind": embeddings.kind, **embeddings.metadata},
+        )
+    replaced = collection.put(ids, embeddings.vectors, columns)
+    print(
+        f"{arguments.collection}: {len(collection):,} vectors, {len(ids) - replaced:,} of them "
+        f"new, {replaced:,} in the place of others"
+    )
+    return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from kmm_jax.retrieval.collection import Collection
+
+    ids = list(arguments.ids)
+    if arguments.file is not None:
+        if not arguments.file.is_file():
+            raise UserError(f"--ids {arguments.file} is no file")
+        ids += [line for line in arguments.file.read_text("utf-8").splitlines() if line]
+    if not ids:
+        raise UserError("nothing to remove: name ids, or a file of them with --ids")
+    collection = Collection.open(arguments.collection)
+    count = collection.delete(ids, erase=arguments.erase)
+    if count < len(set(ids)):
+        print(f"{len(set(ids)) - count:,} ids were not there", file=sys.stderr)
+    print(f"{arguments.collection}: {len(collection):,} vectors, {count:,} fewer")
+    return 0
+
+
+def _compact(arguments: argparse.Namespace) -> int:
+    from kmm_jax.retrieval.collection import Collection
+
+    collection = Collection.open(arguments.collection)
+    collection.compact()
+    print(f"{arguments.collection}: {len(collection):,} vectors in one segment")
+    return 0
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from kmm_jax.retrieval.collection import Collection, is_collection
+    from kmm_jax.retrieval.index import Index
+
+    grows = is_collection(arguments.index)
+    info = (Collection.open if grows else Index.load)(arguments.index).info()
+    if arguments.json:
+        print(json.dumps(info, ensure_ascii=False, indent=2))
+        return 0
+    metadata = info["metadata"]
+    size = f"{info['bytes'] / 1e6:,.2f} MB" if not grows else f"version {info['version']}"
+    lines = {
+        "vectors": f"{info['rows']:,} of dimension {info['dim']:,}, {size}",
+        "of": metadata.get("kind"),
+        "engine": info.get("engine"),
+        "columns": ", ".join(f"{name} {kind}" for name, kind in info.get("columns", {}).items()),
+        "model": metadata.get("model_path"),
+        "model hash": info["model_hash"],
+        "source": metadata.get("source"),
+        "style": metadata.get("style"),
+    }
+    print(info["folder"])
+    for name, value in lines.items():
+        if value:
+            print(f"{name:<12}{value}")
+    for segment in info.get("segments", ()):
+        recall = segment["recall@10"]
+        more = f", recall@10 {recall:.3f}" if recall is not None else ""
+        gone = f", {segment['gone']:,} gone" if segment["gone"] else ""
+        print(f"{'segment':<12}{segment['rows']:,} rows{gone}, {segment['engine']}{more}")
+    return 0
