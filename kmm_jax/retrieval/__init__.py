@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kmm_jax.retrieval.collection import Collection as Collection
     from kmm_jax.retrieval.index import Index as Index
     from kmm_jax.retrieval.index import Results as Results
     from kmm_jax.retrieval.settings import IndexSettings as IndexSettings
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from kmm_jax.retrieval.store import load_embeddings as load_embeddings
 
 _HOMES = {
+    "Collection": "collection",
     "Index": "index",
     "Results": "index",
     "IndexSettings": "settings",
@@ -22,6 +24,7 @@ _HOMES = {
     "load_embeddings": "store",
 }
 __all__ = [
+    "Collection",
     "Embeddings",
     "Index",
     "IndexSettings",
