@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib.metadata
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from kmm_jax.errors import ConfigError, nearest, require
+from kmm_jax.errors import ConfigError, nearest
 from kmm_jax.evaluation.english_tokens import english_tokens
 from kmm_jax.evaluation.ngrams import words
-from kmm_jax.text.normalize import normalize
+from kmm_jax.text import morphemes
 
 Tokenization = Literal["words", "morphemes", "english"]
-
-# Of Kiwi's tags, those of symbols that are punctuation; letters of other scripts (SL, SH), digits
-# (SN) and what is neither (SW: an emoticon, a sign of currency) are counted.
-_PUNCTUATION = frozenset({"SF", "SP", "SS", "SSO", "SSC", "SE", "SO", "SB"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,26 +53,13 @@ def cutter(name: Tokenization) -> TextCutter:
             cut=lambda texts: [english_tokens(text) for text in texts],
         )
     if name == "morphemes":
-        analyser = _kiwi()
-        version = importlib.metadata.version("kiwipiepy")
+        morphemes.analyser()  # or say now that it is not installed
         return TextCutter(
             name=name,
-            says=f"Korean morphemes of kiwipiepy {version} without punctuation",
+            says=f"Korean morphemes of kiwipiepy {morphemes.version()} without punctuation",
             cut=lambda texts: [
-                [
-                    # A name of several words is one form: no text of tokens could hold its spaces.
-                    part
-                    for token in tokens
-                    if token.tag not in _PUNCTUATION
-                    for part in token.form.lower().split()
-                ]
-                for tokens in analyser.tokenize([normalize(text) for text in texts])
+                [form for form, tag in each if tag not in morphemes.PUNCTUATION]
+                for each in morphemes.tagged(texts)
             ],
         )
     raise ConfigError(f"no tokenizer of captions {name!r}{nearest(name, get_args(Tokenization))}")
-
-
-@functools.cache
-def _kiwi() -> Any:
-    """The analyser; its model takes seconds to load."""
-    return require("kiwipiepy", extra="korean").Kiwi()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kmm_jax.errors import ConfigError, UserError
-from kmm_jax.evaluation import caption_tokens, java_metrics
+from kmm_jax.evaluation import java_metrics
 from kmm_jax.evaluation.bleu import bleu, bleu_statistics
 from kmm_jax.evaluation.caption_metrics import METRICS, caption_metrics
 from kmm_jax.evaluation.caption_tokens import cutter
@@ -16,6 +16,7 @@ from kmm_jax.evaluation.cider import cider_d_statistics
 from kmm_jax.evaluation.english_tokens import english_tokens
 from kmm_jax.evaluation.ngrams import words
 from kmm_jax.evaluation.rouge import longest_common_subsequence, rouge_l_statistics
+from kmm_jax.text import morphemes
 from tests.evaluation.english_captions import CAPTIONS as ENGLISH
 from tests.evaluation.english_captions import METEOR, METEOR_CORPUS, METEOR_STATISTICS, TOKENS
 from tests.evaluation.english_captions import REFERENCES as ENGLISH_REFERENCES
@@ -236,7 +237,7 @@ def test_a_name_of_several_words_is_several_tokens():
 
 def test_morphemes_without_the_analyser_are_refused_in_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "kiwipiepy", None)
-    caption_tokens._kiwi.cache_clear()
+    morphemes.analyser.cache_clear()
     with pytest.raises(UserError, match=r"kmm-jax\[korean\]") as refused:
         cutter("morphemes")
     assert "\n" not in str(refused.value)
