@@ -207,6 +207,14 @@ class Collection:
 
         return Found(ids=[[id_of(int(key)) for key in each] for each in keys], scores=list(scores))
 
+    def ids(self, *, where: Where | None = None) -> list[str]:
+        """The ids of all rows for which ``where`` holds.
+
+        Raises:
+            UserError: a filter that does not fit the columns.
+        """
+        return [segment.index.ids[row] for segment in self._segments for row in segment.rows(where)]
+
     def columns(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """What the columns say of each id, the id first; what was not said is None.
 

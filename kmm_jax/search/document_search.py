@@ -1,0 +1,294 @@
+"""Documents found by text, by image or by both (slide 5.1): three matchers and their fusion.
+
+``words`` is BM25 over the texts' morphemes; ``text`` compares the query's text vector with those of
+titles, ``image`` with those of all images, of which a document's best one counts. An image in the
+query is compared with both.
+
+    documents.sqlite   words/ (Tantivy)   titles/ and images/ (collections)   current.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from kmm_jax.errors import DataError, UserError
+from kmm_jax.files import read_json, write_json
+from kmm_jax.retrieval.collection import Collection, is_collection
+from kmm_jax.retrieval.compose import compose
+from kmm_jax.retrieval.filters import Where
+from kmm_jax.search.document_store import Change, DocumentStore
+from kmm_jax.search.documents import Document, DocumentImage
+from kmm_jax.search.fusion import Fusion, fused
+from kmm_jax.search.text_index import TextIndex
+
+MATCHERS = ("words", "text", "image")
+_STORE, _CURRENT = "documents.sqlite", "current.json"
+_BATCH = 256  # documents that become current at a time
+_WIDER = 10  # a matcher is asked for so many times what is wanted, and for 100 at least
+_DOCUMENT = "document"
+
+Pictures = Callable[[DocumentImage], Image.Image]
+"""The picture that a document's image names; DataError or OSError where it cannot be had."""
+
+
+class Encoder(Protocol):
+    """What makes vectors of texts and pictures: ``kmm_jax.load(...)`` or any other.
+
+    Attributes:
+        hash: names its weights.
+        embedding: dimension of the vectors.
+    """
+
+    hash: str
+
+    @property
+    def embedding(self) -> int:
+        """Dimension of the vectors."""
+        ...
+
+    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, D), of length 1."""
+        ...
+
+    def embed_image(self, images: Sequence[Any]) -> np.ndarray:
+        """(N, D), of length 1."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Query:
+    """What is looked for.
+
+    Attributes:
+        text, image: one of them or both.
+        text_weight: of the text's vector against the image's, where there are both.
+        where: conditions on tags, ``source`` and ``time``, as ``retrieval.filters`` has them.
+        fusion, weights: how matchers become one ranking; a matcher of weight 0 is not asked.
+
+    Raises:
+        UserError: neither text nor image.
+    """
+
+    text: str = ""
+    image: Image.Image | None = None
+    text_weight: float = 0.5
+    where: Where | None = None
+    fusion: Fusion = "rrf"
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.text.strip() and self.image is None:
+            raise UserError("nothing to search for: give a text, an image or both")
+        for name in self.weights:
+            if name not in MATCHERS:
+                raise UserError(f"no matcher {name!r}; there are {', '.join(MATCHERS)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DocumentHit:
+    """A document that was found, and why.
+
+    Attributes:
+        score: the sum of ``parts``.
+        parts: what each matcher adds.
+        image: the one that matches best, where images were compared and it has any.
+    """
+
+    document: Document
+    score: float
+    parts: dict[str, float]
+    image: DocumentImage | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Caught:
+    """What it took to become current.
+
+    Attributes:
+        documents: that changed.
+        left_out: images that could not be had, with the reason.
+    """
+
+    documents: int
+    left_out: list[str]
+
+
+class DocumentSearch:
+    """Documents and their indexes in a folder.
+
+    Attributes:
+        store: the documents. Change them there or here; `catch_up` brings the indexes to date.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], encoder: Encoder) -> None:
+        """Open a folder, made where it is not there.
+
+        Raises:
+            DataError: something in it is damaged.
+            UserError: it belongs to another model.
+        """
+        self.folder = Path(folder)
+        self._encoder = encoder
+        self.store = DocumentStore(self.folder / _STORE)
+        words = self.folder / "words"
+        self._words = TextIndex.open(words) if words.is_dir() else TextIndex.create(words)
+        self._titles = self._collection("titles")
+        self._images = self._collection("images")
+
+    def _collection(self, name: str) -> Collection:
+        folder, encoder = self.folder / name, self._encoder
+        if is_collection(folder):
+            return Collection.open(folder, model_hash=encoder.hash)
+        return Collection.create(folder, model_hash=encoder.hash, dim=encoder.embedding)
+
+    def put(self, documents: Sequence[Document], pictures: Pictures) -> Caught:
+        """Put documents in, in the place of those with their ids, and make them found."""
+        self.store.put(documents)
+        return self.catch_up(pictures)
+
+    def delete(self, ids: Sequence[str], pictures: Pictures) -> int:
+        """Take documents out; says how many were there."""
+        count = self.store.delete(ids)
+        self.catch_up(pictures)
+        return count
+
+    def catch_up(self, pictures: Pictures) -> Caught:
+        """Bring the indexes to what the store holds; killed meanwhile, the next call goes on.
+
+        An image that cannot be had is left out and named, its document is found by its texts.
+        """
+        current = read_json(self.folder / _CURRENT) or {}
+        count, left_out = 0, []
+        for changes in self.store.after(int(current.get("number", 0)), most=_BATCH):
+            left_out += self._apply(changes, pictures)
+            # Written last: what was applied and not noted is applied again, to no effect.
+            write_json(self.folder / _CURRENT, {"number": changes[-1].number})
+            count += len(changes)
+        return Caught(documents=count, left_out=left_out)
+
+    def _apply(self, changes: Sequence[Change], pictures: Pictures) -> list[str]:
+        there = [each.document for each in changes if each.document is not None]
+        gone = [each.id for each in changes if each.document is None]
+        self._words.change(
+            [(each.id, {"title": each.title, "body": _body(each)}) for each in there], gone
+        )
+        self._titles.delete(gone)
+        if there:
+            vectors = self._encoder.embed_text([each.title for each in there])
+            self._titles.put([each.id for each in there], vectors, _columns(there))
+        return self._apply_images([each.id for each in changes], there, pictures)
+
+    def _apply_images(
+        self, changed: Sequence[str], documents: Sequence[Document], pictures: Pictures
+    ) -> list[str]:
+        rows, shown, left_out = [], [], []
+        for each in documents:
+            for image in {image.hash: image for image in each.images}.values():
+                try:
+                    shown.append(pictures(image))
+                except (DataError, OSError) as error:
+                    left_out.append(f"{each.id}, {image.path}: {error}")
+                else:
+                    rows.append((each, image))
+        ids = [f"{each.id}/{image.hash}" for each, image in rows]
+        before = (
+            set(self._images.ids(where={_DOCUMENT: list(changed)})) if len(self._images) else set()
+        )
+        if rows:
+            columns = _columns([each for each, _ in rows])
+            self._images.put(ids, self._encoder.embed_image(shown), columns)
+        self._images.delete(before - set(ids))
+        return left_out
+
+    def search(self, query: Query, k: int = 10) -> list[DocumentHit]:
+        """The best ``k`` documents.
+
+        Raises:
+            UserError: ``k`` below 1, or conditions that do not fit the tags.
+        """
+        if k < 1:
+            raise UserError(f"k must be at least 1, found {k}")
+        wanted = max(100, _WIDER * k)
+        rankings: dict[str, list[tuple[str, float]]] = {}
+        best_image: dict[str, str] = {}
+        weights = {name: query.weights.get(name, 1.0) for name in MATCHERS}
+        vector = self._vector(query)
+        if weights["words"] and query.text.strip():
+            rankings["words"] = self._by_words(query, wanted)
+        if weights["text"] and len(self._titles):
+            found = self._titles.search(vector, wanted, where=query.where)
+            rankings["text"] = list(zip(found.ids[0], found.scores[0].tolist(), strict=True))
+        if weights["image"] and len(self._images):
+            rankings["image"], best_image = self._by_images(query, vector, wanted)
+        weights = {name: weight for name, weight in weights.items() if name in rankings}
+        ranked = fused(rankings, how=query.fusion, weights=weights)[:k]
+        documents = self.store.get(id for id, _ in ranked)
+        return [
+            DocumentHit(
+                document=documents[id],
+                score=sum(parts.values()),
+                parts=parts,
+                image=_image_of(documents[id], best_image.get(id)),
+            )
+            for id, parts in ranked
+            if id in documents
+        ]
+
+    def _vector(self, query: Query) -> np.ndarray:
+        text = self._encoder.embed_text([query.text])[0] if query.text.strip() else None
+        image = self._encoder.embed_image([query.image])[0] if query.image is not None else None
+        return compose(text, image, query.text_weight)
+
+    def _by_words(self, query: Query, wanted: int) -> list[tuple[str, float]]:
+        if query.where is None:
+            return self._words.search(query.text, wanted)
+        allowed = set(self._titles.ids(where=query.where)) if len(self._titles) else set()
+        found = self._words.search(query.text, max(1, len(self._words)))
+        return [(id, score) for id, score in found if id in allowed][:wanted]
+
+    def _by_images(
+        self, query: Query, vector: np.ndarray, wanted: int
+    ) -> tuple[list[tuple[str, float]], dict[str, str]]:
+        found = self._images.search(vector, wanted, where=query.where)
+        ranking: dict[str, float] = {}
+        best: dict[str, str] = {}
+        for each, score in zip(found.ids[0], found.scores[0].tolist(), strict=True):
+            id, _, hash = each.rpartition("/")
+            if id not in ranking:
+                ranking[id], best[id] = score, hash
+        return list(ranking.items()), best
+
+
+def _body(document: Document) -> str:
+    captions = (image.caption for image in document.images)
+    return "\n".join([document.body, *filter(None, captions)])
+
+
+def _columns(documents: Sequence[Document]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for each in documents for name in each.tags)
+    columns: dict[str, list[Any]] = {
+        name: [
+            list(value) if isinstance(value := each.tags.get(name), tuple) else value
+            for each in documents
+        ]
+        for name in names
+    }
+    return {
+        **columns,
+        _DOCUMENT: [each.id for each in documents],
+        "source": [each.source for each in documents],
+        # Arrow has one zone for a column.
+        "time": [each.time and each.time.astimezone(datetime.UTC) for each in documents],
+    }
+
+
+def _image_of(document: Document, hash: str | None) -> DocumentImage | None:
+    return next((image for image in document.images if image.hash == hash), None)

@@ -1,0 +1,136 @@
+"""The documents themselves, in SQLite: what indexes are made of and can be made anew from.
+
+Every change has a number. An index that knows up to which number it is current asks for what came
+after, so that one that was killed, lost or added later catches up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kmm_jax.errors import DataError, UserError
+from kmm_jax.search.documents import Document, document
+
+_FORMAT = 1
+_MOST_ASKED = 500  # ids in one statement
+
+
+class Change(NamedTuple):
+    """A document as it now is; None where it is gone."""
+
+    number: int
+    id: str
+    document: Document | None
+
+
+class DocumentStore:
+    """Documents by id, and the changes of them in order.
+
+    Safe against a killed process; against lost power up to the last moments (write-ahead log with
+    ``synchronous=FULL``: nothing that was acknowledged is lost).
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open the file, made where it is not there.
+
+        Raises:
+            DataError: it is damaged, or no store of this version.
+        """
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._connection = sqlite3.connect(self.path, check_same_thread=False, timeout=30)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, _FORMAT):
+                raise DataError(f"{self.path} is a store of version {version}, here is {_FORMAT}")
+            with self._connection:
+                self._connection.execute(
+                    "CREATE TABLE IF NOT EXISTS documents"
+                    " (id TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, json TEXT)"
+                )
+                self._connection.execute(f"PRAGMA user_version={_FORMAT}")
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"{self.path} is damaged: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __len__(self) -> int:
+        (count,) = self._connection.execute(
+            "SELECT count(*) FROM documents WHERE json IS NOT NULL"
+        ).fetchone()
+        return int(count)
+
+    @property
+    def last(self) -> int:
+        """The number of the last change; 0 before the first."""
+        (number,) = self._connection.execute("SELECT max(number) FROM documents").fetchone()
+        return int(number or 0)
+
+    def put(self, documents: Iterable[Document]) -> int:
+        """Put documents in, in the place of those with their ids; says how many there were.
+
+        Raises:
+            UserError: an id stands twice.
+        """
+        rows = [(each.id, each.to_json()) for each in documents]
+        if len({id for id, _ in rows}) < len(rows):
+            raise UserError("a document's id stands twice in one change")
+        self._change(rows)
+        return len(rows)
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Take documents out; says how many were there."""
+        there = [each.id for each in self.get(dict.fromkeys(ids)).values()]
+        self._change([(id, None) for id in there])
+        return len(there)
+
+    def get(self, ids: Iterable[str]) -> dict[str, Document]:
+        """Those of the documents that are there, by id, in the order asked for."""
+        ids = list(ids)
+        found: dict[str, Document] = {}
+        for start in range(0, len(ids), _MOST_ASKED):
+            some = ids[start : start + _MOST_ASKED]
+            rows = self._connection.execute(
+                f"SELECT id, json FROM documents WHERE json IS NOT NULL AND id IN "
+                f"({','.join('?' * len(some))})",
+                some,
+            )
+            found |= {id: document(json.loads(text)) for id, text in rows}
+        return {id: found[id] for id in ids if id in found}
+
+    def after(self, number: int, *, most: int) -> Iterator[list[Change]]:
+        """What changed after a number, in order, at most so many at a time."""
+        while True:
+            rows = self._connection.execute(
+                "SELECT number, id, json FROM documents WHERE number > ? ORDER BY number LIMIT ?",
+                (number, most),
+            ).fetchall()
+            if not rows:
+                return
+            yield [
+                Change(number, id, None if text is None else document(json.loads(text)))
+                for number, id, text in rows
+            ]
+            number = rows[-1][0]
+
+    def _change(self, rows: Sequence[tuple[str, str | None]]) -> None:
+        with self._connection:
+            # The numbers of two processes must not cross.
+            self._connection.execute("BEGIN IMMEDIATE")
+            (last,) = self._connection.execute("SELECT max(number) FROM documents").fetchone()
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO documents (id, number, json) VALUES (?, ?, ?)",
+                [
+                    (id, number, text)
+                    for number, (id, text) in enumerate(rows, start=(last or 0) + 1)
+                ],
+            )
