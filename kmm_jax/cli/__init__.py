@@ -34,6 +34,7 @@ _GROUPS = (
     "table",
     "index",
     "retrieve",
+    "documents",
     "quickstart",
 )
 

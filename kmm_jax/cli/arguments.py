@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from kmm_jax.errors import DataError, UserError
 
 
 def add_config(command: argparse.ArgumentParser, *, name: str, overrides: str) -> None:
@@ -55,3 +60,46 @@ def _process(text: str) -> tuple[int, int]:
     if not match or not int(match[1]) < int(match[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I below N, such as 0/4")
     return int(match[1]), int(match[2])
+
+
+def open_picture(path: Path) -> Any:
+    """The picture that ``--image`` names.
+
+    Raises:
+        UserError: there is no such file.
+        DataError: it is no picture.
+    """
+    from kmm_jax.data.images import open_rgb
+
+    if not path.is_file():
+        raise UserError(f"--image {path} is no file")
+    try:
+        return open_rgb(path.read_bytes(), 640)
+    except DataError as error:
+        raise DataError(f"--image {path}: {error}") from error
+
+
+def parse_where(given: Sequence[str]) -> dict[str, Any]:
+    """Conditions from the command line; of several on one column the last counts."""
+    found: dict[str, Any] = {}
+    for each in given:
+        if each.lstrip().startswith("{"):
+            try:
+                found |= json.loads(each)
+            except ValueError as error:
+                raise UserError(f"--where {each!r} is no JSON: {error}") from error
+            continue
+        name, sign, value = each.partition("=")
+        if not sign or not name:
+            raise UserError(f"--where {each!r}: write COLUMN=VALUE, such as color=빨강")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    """A number or true, false, null as such, all else as text; in quotes text whatever it is."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, list | dict) else value

@@ -6,13 +6,13 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kmm_jax.cli.arguments import absolute_source, add_export
+from kmm_jax.cli.arguments import absolute_source, add_export, open_picture, parse_where
 from kmm_jax.data.storage import is_url
-from kmm_jax.errors import DataError, UserError
+from kmm_jax.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,7 +132,7 @@ def _search(arguments: argparse.Namespace) -> int:
         raise UserError("--together needs a text and --image")
     if arguments.sheet and arguments.sheet.suffix.lower() not in _SHEETS:
         raise UserError(f"--sheet {arguments.sheet} must end in {' or '.join(_SHEETS)}")
-    query_image = _open_picture(arguments.image) if arguments.image else None
+    query_image = open_picture(arguments.image) if arguments.image else None
     searched = _Collected(arguments) if is_collection(arguments.index) else _Built(arguments)
     model = load(_model_path(searched.of, arguments.model))
     searched.of.check_model(model.hash)
@@ -194,7 +194,7 @@ class _Collected:
         from kmm_jax.retrieval.collection import Collection
 
         self.of = Collection.open(arguments.index)
-        self._where = _where(arguments.where or ())
+        self._where = parse_where(arguments.where or ())
         if arguments.source:
             raise UserError("--source is of an index that was built once, not of a collection")
 
@@ -210,32 +210,6 @@ class _Collected:
             for each, values, score in zip(ids, self.of.columns(ids), found.scores[0], strict=True)
         ]
         return ids, hits
-
-
-def _where(given: Sequence[str]) -> dict[str, Any]:
-    """Conditions from the command line; of several on one column the last counts."""
-    found: dict[str, Any] = {}
-    for each in given:
-        if each.lstrip().startswith("{"):
-            try:
-                found |= json.loads(each)
-            except ValueError as error:
-                raise UserError(f"--where {each!r} is no JSON: {error}") from error
-            continue
-        name, sign, value = each.partition("=")
-        if not sign or not name:
-            raise UserError(f"--where {each!r}: write COLUMN=VALUE, such as color=빨강")
-        found[name] = _value(value)
-    return found
-
-
-def _value(text: str) -> Any:
-    """A number or true, false, null as such, all else as text; in quotes text whatever it is."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return text if isinstance(value, list | dict) else value
 
 
 def _draw(arguments: argparse.Namespace, hits: list[Hit], query_image: Any) -> None:
@@ -280,17 +254,6 @@ def _lookup(index: Index, given: str | None) -> RowLookup | None:
     except UserError as error:
         print(f"without pictures and captions: {error}", file=sys.stderr)
         return None
-
-
-def _open_picture(path: Path) -> Any:
-    from kmm_jax.data.images import open_rgb
-
-    if not path.is_file():
-        raise UserError(f"--image {path} is no file")
-    try:
-        return open_rgb(path.read_bytes(), 640)
-    except DataError as error:
-        raise DataError(f"--image {path}: {error}") from error
 
 
 def _progress_line() -> Callable[[str], None]:

@@ -128,8 +128,17 @@ class DocumentSearch:
         store: the documents. Change them there or here; `catch_up` brings the indexes to date.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], encoder: Encoder) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        encoder: Encoder,
+        *,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
         """Open a folder, made where it is not there.
+
+        Args:
+            notes: kept with a folder that is made, for `notes_of`; JSON values.
 
         Raises:
             DataError: something in it is damaged.
@@ -137,6 +146,7 @@ class DocumentSearch:
         """
         self.folder = Path(folder)
         self._encoder = encoder
+        self._notes = dict(notes or {})
         self.store = DocumentStore(self.folder / _STORE)
         words = self.folder / "words"
         self._words = TextIndex.open(words) if words.is_dir() else TextIndex.create(words)
@@ -147,7 +157,9 @@ class DocumentSearch:
         folder, encoder = self.folder / name, self._encoder
         if is_collection(folder):
             return Collection.open(folder, model_hash=encoder.hash)
-        return Collection.create(folder, model_hash=encoder.hash, dim=encoder.embedding)
+        return Collection.create(
+            folder, model_hash=encoder.hash, dim=encoder.embedding, metadata=self._notes
+        )
 
     def put(self, documents: Sequence[Document], pictures: Pictures) -> Caught:
         """Put documents in, in the place of those with their ids, and make them found."""
@@ -160,18 +172,26 @@ class DocumentSearch:
         self.catch_up(pictures)
         return count
 
-    def catch_up(self, pictures: Pictures) -> Caught:
+    def catch_up(
+        self, pictures: Pictures, *, tell: Callable[[int, int], None] | None = None
+    ) -> Caught:
         """Bring the indexes to what the store holds; killed meanwhile, the next call goes on.
 
         An image that cannot be had is left out and named, its document is found by its texts.
+
+        Args:
+            tell: called with the number of documents done, and of all.
         """
         current = read_json(self.folder / _CURRENT) or {}
+        total = self.store.count_after(int(current.get("number", 0)))
         count, left_out = 0, []
         for changes in self.store.after(int(current.get("number", 0)), most=_BATCH):
             left_out += self._apply(changes, pictures)
             # Written last: what was applied and not noted is applied again, to no effect.
             write_json(self.folder / _CURRENT, {"number": changes[-1].number})
             count += len(changes)
+            if tell:
+                tell(count, total)
         return Caught(documents=count, left_out=left_out)
 
     def _apply(self, changes: Sequence[Change], pictures: Pictures) -> list[str]:
@@ -265,6 +285,18 @@ class DocumentSearch:
             if id not in ranking:
                 ranking[id], best[id] = score, hash
         return list(ranking.items()), best
+
+
+def notes_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What was noted when a folder of documents was made.
+
+    Raises:
+        DataError: no such folder.
+    """
+    place = Path(folder)
+    if not (place / _STORE).is_file() or not is_collection(place / "titles"):
+        raise DataError(f"{place} holds no documents; kmm documents add makes such a folder")
+    return Collection.open(place / "titles", engine="exact").metadata
 
 
 def _body(document: Document) -> str:

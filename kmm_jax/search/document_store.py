@@ -76,14 +76,19 @@ class DocumentStore:
         return int(number or 0)
 
     def put(self, documents: Iterable[Document]) -> int:
-        """Put documents in, in the place of those with their ids; says how many there were.
+        """Put documents in, in the place of those with their ids.
+
+        Returns:
+            How many are new or changed; to put in what is there already is no change.
 
         Raises:
             UserError: an id stands twice.
         """
-        rows = [(each.id, each.to_json()) for each in documents]
-        if len({id for id, _ in rows}) < len(rows):
+        given = list(documents)
+        there = self.get(each.id for each in given)
+        if len({each.id for each in given}) < len(given):
             raise UserError("a document's id stands twice in one change")
+        rows = [(each.id, each.to_json()) for each in given if there.get(each.id) != each]
         self._change(rows)
         return len(rows)
 
@@ -106,6 +111,13 @@ class DocumentStore:
             )
             found |= {id: document(json.loads(text)) for id, text in rows}
         return {id: found[id] for id in ids if id in found}
+
+    def count_after(self, number: int) -> int:
+        """How many documents changed after a number."""
+        (count,) = self._connection.execute(
+            "SELECT count(*) FROM documents WHERE number > ?", (number,)
+        ).fetchone()
+        return int(count)
 
     def after(self, number: int, *, most: int) -> Iterator[list[Change]]:
         """What changed after a number, in order, at most so many at a time."""

@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,30 +17,10 @@ from kmm_jax.search.document_search import DocumentSearch, Query
 from kmm_jax.search.document_store import DocumentStore
 from kmm_jax.search.documents import document, read_documents
 from kmm_jax.search.fusion import fused
+from tests.search.colors import COLORS, Colors
 
 pytest.importorskip("tantivy", reason="the engine is in the extra search")
 pytest.importorskip("kiwipiepy", reason="the analyser is in the extra korean")
-
-COLORS = {"빨간": (255, 0, 0), "초록": (0, 255, 0), "파란": (0, 0, 255)}
-
-
-class Colors:
-    """Texts by the colours that they name, pictures by their mean: one space, as a CLIP's."""
-
-    hash = "colours"
-    embedding = 4
-
-    def embed_text(self, texts: Any) -> np.ndarray:
-        rows = [[*(float(name in text) for name in COLORS), 0.1] for text in texts]
-        return self._unit(np.asarray(rows))
-
-    def embed_image(self, images: Any) -> np.ndarray:
-        rows = [[*(np.asarray(each).mean(axis=(0, 1)) / 255), 0.1] for each in images]
-        return self._unit(np.asarray(rows))
-
-    @staticmethod
-    def _unit(rows: np.ndarray) -> np.ndarray:
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def picture(image: Any) -> Image.Image:
@@ -117,6 +96,7 @@ def test_documents_are_replaced_and_go_with_their_images(search: DocumentSearch)
         assert set(ids(hits)) <= {"1", "2", "4"}
         assert sorted(each._images.ids()) == ["1/1빨간", "2/2파란"]
     assert search.catch_up(picture).documents == 0
+    assert search.put([DOCUMENTS[0]], picture).documents == 0  # as it was
 
 
 def test_an_image_that_cannot_be_had_leaves_its_document_found_by_text(

@@ -1,0 +1,170 @@
+"""``kmm documents``: documents with texts and images, searched by either or both."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kmm_jax.cli.arguments import parse_where
+from kmm_jax.errors import DataError, UserError
+
+if TYPE_CHECKING:
+    from kmm_jax.search.document_search import DocumentHit, DocumentSearch
+
+_AT_A_TIME = 1_000
+
+
+def add(commands: Any) -> None:
+    """Add ``kmm documents``."""
+    documents = commands.add_parser(
+        "documents", help="search documents with texts and images, by text, image or both"
+    )
+    actions = documents.add_subparsers(dest="documents_command", required=True, metavar="COMMAND")
+    put = actions.add_parser(
+        "add",
+        help="put documents into a folder, which is made if it is not there",
+        description="JSON lines, each a document: id, title, body, images (hash, path, caption), "
+        "time, source, tags. Run again, it goes on; known ids are replaced.",
+    )
+    put.add_argument("folder", type=Path, metavar="DIR")
+    put.add_argument("file", type=Path, metavar="FILE.jsonl")
+    put.add_argument("--images", type=Path, metavar="DIR", help="where their paths begin")
+    remove = actions.add_parser("remove", help="take documents out")
+    remove.add_argument("folder", type=Path, metavar="DIR")
+    remove.add_argument("ids", nargs="+", metavar="ID")
+    search = actions.add_parser("search", help="find documents, and say why")
+    search.add_argument("folder", type=Path, metavar="DIR")
+    search.add_argument("text", nargs="?", default="", metavar="TEXT", help='such as "부산 여행"')
+    search.add_argument("--image", type=Path, metavar="FILE")
+    search.add_argument("--text-weight", type=float, default=0.5, metavar="W", help="0 to 1")
+    search.add_argument("-k", type=int, default=10, metavar="K")
+    search.add_argument(
+        "--where",
+        action="append",
+        metavar="TAG=VALUE",
+        help='only such; repeat it, or JSON: \'{"price": {"lt": 50000}}\'',
+    )
+    search.add_argument("--fusion", choices=("rrf", "weighted"), default="rrf")
+    search.add_argument(
+        "--weight",
+        action="append",
+        metavar="MATCHER=W",
+        help="of words, text or image; 0 leaves it out",
+    )
+    search.add_argument("--json", action="store_true", help="print JSON")
+    for command, run in ((put, _put), (remove, _remove), (search, _search)):
+        command.add_argument("--model", metavar="MODEL", help="if it is not where it was")
+        command.set_defaults(run=run)
+
+
+def _put(arguments: argparse.Namespace) -> int:
+    from kmm_jax.search.documents import read_documents
+
+    if not arguments.file.is_file():
+        raise UserError(f"{arguments.file} is no file")
+    documents = _open(arguments)
+    changed = 0
+    reader = read_documents(arguments.file)
+    while some := list(itertools.islice(reader, _AT_A_TIME)):
+        changed += documents.store.put(some)
+    caught = documents.catch_up(_pictures(arguments.images), tell=_tell)
+    for message in caught.left_out[:20]:
+        print(f"left out: {message}", file=sys.stderr)
+    print(
+        f"{arguments.folder}: {len(documents.store):,} documents, {changed:,} new or "
+        f"changed, {len(caught.left_out):,} images left out"
+    )
+    return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    documents = _open(arguments)
+    count = documents.delete(arguments.ids, _pictures(None))
+    print(f"{arguments.folder}: {len(documents.store):,} documents, {count:,} fewer")
+    return 0
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from kmm_jax.cli.arguments import open_picture
+    from kmm_jax.search.document_search import Query
+
+    query = Query(
+        text=arguments.text,
+        image=open_picture(arguments.image) if arguments.image else None,
+        text_weight=arguments.text_weight,
+        where=parse_where(arguments.where or ()) or None,
+        fusion=arguments.fusion,
+        weights=_weights(arguments.weight or ()),
+    )
+    hits = _open(arguments).search(query, arguments.k)
+    if arguments.json:
+        rows = [_row(rank, hit) for rank, hit in enumerate(hits, start=1)]
+        print(json.dumps({"hits": rows}, ensure_ascii=False, indent=2))
+        return 0
+    for rank, hit in enumerate(hits, start=1):
+        why = " + ".join(f"{name} {part:.4f}" for name, part in hit.parts.items())
+        print(f"{rank:>3}  {hit.score:.4f}  {hit.document.id}  {hit.document.title}  ({why})")
+    return 0
+
+
+def _row(rank: int, hit: DocumentHit) -> dict[str, Any]:
+    return {
+        "rank": rank,
+        "id": hit.document.id,
+        "title": hit.document.title,
+        "score": hit.score,
+        "parts": hit.parts,
+        "image": hit.image.path if hit.image else None,
+    }
+
+
+def _open(arguments: argparse.Namespace) -> DocumentSearch:
+    from kmm_jax.inference import load
+    from kmm_jax.search.document_search import DocumentSearch, notes_of
+
+    path = arguments.model
+    if path is None:
+        if arguments.run is _put and not arguments.folder.exists():
+            raise UserError(f"{arguments.folder} is new: say with --model what makes its vectors")
+        path = notes_of(arguments.folder).get("model_path")
+        if not path or not Path(path).exists():
+            raise UserError(f"the model is no longer at {path}; say where it is with --model")
+    notes = {"model_path": str(Path(path).resolve())}
+    return DocumentSearch(arguments.folder, load(path), notes=notes)
+
+
+def _pictures(folder: Path | None) -> Callable[[Any], Any]:
+    from kmm_jax.data.images import open_rgb
+
+    def picture(image: Any) -> Any:
+        if folder is None:
+            raise DataError("no folder of images was named (--images)")
+        path = (folder / image.path).resolve()
+        # A path in a document is data, and must not lead elsewhere.
+        if not path.is_relative_to(folder.resolve()):
+            raise DataError(f"{image.path} leads out of {folder}")
+        return open_rgb(path.read_bytes(), 640)
+
+    return picture
+
+
+def _weights(given: list[str]) -> dict[str, float]:
+    found = {}
+    for each in given:
+        name, _, value = each.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise UserError(f"--weight {each!r}: write MATCHER=W, such as image=2") from None
+    return found
+
+
+def _tell(done: int, total: int) -> None:
+    print(f"\r{done:,} of {total:,} documents", end="", file=sys.stderr, flush=True)
+    if done >= total:
+        print(file=sys.stderr)
