@@ -99,7 +99,7 @@ def _search(arguments: argparse.Namespace) -> int:
         text_weight=arguments.text_weight,
         where=parse_where(arguments.where or ()) or None,
         fusion=arguments.fusion,
-        weights=_weights(arguments.weight or ()),
+        weights=_weights(arguments.weight or []),
     )
     hits = _open(arguments).search(query, arguments.k)
     if arguments.json:

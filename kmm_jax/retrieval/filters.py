@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from kmm_jax.errors import UserError, nearest
 
-Where = Mapping[str, Any] | pc.Expression
+Where: TypeAlias = "Mapping[str, Any] | pc.Expression"
 
 _ROW = "__row__"
 _COMPARE: dict[str, Callable[[Any, Any], pc.Expression]] = {

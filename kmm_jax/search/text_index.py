@@ -163,8 +163,8 @@ class TextIndex:
         return sorted(found, key=lambda each: (-each[1], each[0]))
 
     def _cut(self, documents: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-        for texts in documents:
-            self._check_fields(texts)
+        for each in documents:
+            self._check_fields(each)
         texts = [text for each in documents for text in each.values()]
         words = iter(morphemes.content_words(texts))
         return [{field: " ".join(next(words)) for field in each} for each in documents]
