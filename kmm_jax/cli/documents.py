@@ -63,6 +63,7 @@ def add(commands: Any) -> None:
 
 
 def _put(arguments: argparse.Namespace) -> int:
+    from kmm_jax.cli.progress import RowsBar
     from kmm_jax.search.documents import read_documents
 
     if not arguments.file.is_file():
@@ -72,7 +73,8 @@ def _put(arguments: argparse.Namespace) -> int:
     reader = read_documents(arguments.file)
     while some := list(itertools.islice(reader, _AT_A_TIME)):
         changed += documents.store.put(some)
-    caught = documents.catch_up(_pictures(arguments.images), tell=_tell)
+    with RowsBar("documents") as bar:
+        caught = documents.catch_up(_pictures(arguments.images), tell=bar)
     for message in caught.left_out[:20]:
         print(f"left out: {message}", file=sys.stderr)
     print(
@@ -162,9 +164,3 @@ def _weights(given: list[str]) -> dict[str, float]:
         except ValueError:
             raise UserError(f"--weight {each!r}: write MATCHER=W, such as image=2") from None
     return found
-
-
-def _tell(done: int, total: int) -> None:
-    print(f"\r{done:,} of {total:,} documents", end="", file=sys.stderr, flush=True)
-    if done >= total:
-        print(file=sys.stderr)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Encode, and say what was done."""
     import dataclasses
 
+    from kmm_jax.cli.progress import RowsBar
     from kmm_jax.data.sources import open_source
     from kmm_jax.generation.latents import Encoder, autoencoder_at, cache_latents
     from kmm_jax.training.compile_cache import use_compile_cache
@@ -72,8 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
     )
     index, count = arguments.process
-    progress, close = _progress()
-    try:
+    with RowsBar("latents") as bar:
         report = cache_latents(
             encoder,
             source,
@@ -81,12 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
             shard_rows=arguments.shard_rows,
             max_bad_share=arguments.max_bad_share,
             source_url=url,
-            progress=progress,
+            progress=bar,
             process_index=index,
             process_count=count,
         )
-    finally:
-        close()
     for message in report.messages:
         print(f"left out: {message}", file=sys.stderr)
     print(
@@ -95,27 +91,3 @@ def run(arguments: argparse.Namespace) -> int:
         + ("" if report.finished else "; waiting for the shards of other processes")
     )
     return 0
-
-
-def _progress() -> tuple[Callable[[int, int], None], Callable[[], None]]:
-    """A bar over rows, which appears with the first of them, and what ends it."""
-    from kmm_jax.training.progress import Progress
-
-    bar: Progress | None = None
-    first: tuple[int, float] = (0, 0.0)
-
-    def show(done: int, total: int) -> None:
-        nonlocal bar, first
-        if bar is None:
-            # The first batch was compiled for; what follows tells the speed.
-            bar, first = Progress("latents", total), (done, time.monotonic())
-        seconds = time.monotonic() - first[1]
-        rate = (done - first[0]) / seconds if seconds > 0 else 0.0
-        left = {"speed/eta_seconds": (total - done) / rate} if rate else {}
-        bar.update(done, {"speed/examples_per_second": rate, **left})
-
-    def close() -> None:
-        if bar is not None:
-            bar.close()
-
-    return show, close
