@@ -35,7 +35,7 @@ def split():
     return over(fsdp=4)
 
 
-@pytest.mark.parametrize("family", ["clip", "coca"])
+@pytest.mark.parametrize("family", ["clip", pytest.param("coca", marks=pytest.mark.slow)])
 def test_weights_are_gathered_twice_and_their_gradients_scattered_once(family):
     made = over(fsdp=4, family=family)
     matrices = bytes_of_stacked_matrices(family)
@@ -97,13 +97,14 @@ def test_recomputed_operations_are_executed_and_not_counted_for_mfu():
     assert made_again.memory.activations < kept.memory.activations
 
 
+@pytest.mark.slow
 def test_accumulation_holds_a_part_and_runs_the_forward_pass_twice():
     whole, parts = over(), over(accumulate=4)
     assert parts.memory.activations < 0.6 * whole.memory.activations
     assert 1.2 * whole.executed_flops < parts.executed_flops < 1.5 * whole.executed_flops
 
 
-@pytest.mark.parametrize("kind", ["frozen", "lora"])
+@pytest.mark.parametrize("kind", ["frozen", pytest.param("lora", marks=pytest.mark.slow)])
 def test_what_is_frozen_needs_no_moments_no_gradients_and_less_work(kind):
     given = {"freeze": "image/.*"} if kind == "frozen" else {"lora": LoRA(rank=2)}
     whole, part = over(family="clip"), over(family="clip", **given)

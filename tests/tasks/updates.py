@@ -28,9 +28,12 @@ OPTIMIZER = optax.sgd(0.1)
 
 @functools.cache
 def _start(task, optimizer, averaged):
-    """The first state, on the host."""
-    function = functools.partial(create, task, optimizer, 0, averaged=averaged)
-    return jax.device_get(jax.jit(function)())
+    """The first state, on the host.
+
+    Operation by operation: as one program each parameter's random draw is compiled anew, which for
+    a small UNet takes six times as long.
+    """
+    return jax.device_get(create(task, optimizer, 0, averaged=averaged))
 
 
 def updater(task, batch, config, *, accumulate=1):

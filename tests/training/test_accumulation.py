@@ -57,8 +57,8 @@ def whole(request):
     ("parts", "mesh"),
     [
         (2, MeshConfig(data=1)),
-        (12, MeshConfig(data=1)),
-        (3, MeshConfig(data=4)),
+        pytest.param(12, MeshConfig(data=1), marks=pytest.mark.slow),
+        pytest.param(3, MeshConfig(data=4), marks=pytest.mark.slow),
         (3, MeshConfig(data=2, fsdp=2, tensor=2)),
     ],
     ids=str,

@@ -36,7 +36,7 @@ def _wait_for(process, condition, seconds=60.0):
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize("kind", ["whole", "lora"])
+@pytest.mark.parametrize("kind", ["whole", pytest.param("lora", marks=pytest.mark.slow)])
 def test_a_killed_run_continues_to_the_same_bytes(tmp_path, repository, kind):
     """Once at a random moment, once in the middle of a save, then to the end in this process."""
     run_dir = tmp_path / "run"

@@ -163,6 +163,7 @@ def clip_experiment(**changes):
     return dataclasses.replace(base, **fields | changes)
 
 
+@pytest.mark.slow
 def test_a_run_over_eight_devices_interrupted_ends_as_one_on_one_device(tmp_path):
     mesh = MeshConfig(data=2, fsdp=2, tensor=2, fsdp_min_size=1)
     one = train(clip_experiment(), tmp_path / "one", loader=ClipLoader()).state.params
