@@ -75,7 +75,8 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _add(arguments: argparse.Namespace) -> int:
-    from kmm_jax.retrieval.collection import Collection, is_collection
+    from kmm_jax.retrieval.collection import Collection
+    from kmm_jax.retrieval.collection_files import is_collection
     from kmm_jax.retrieval.tables import read_columns
 
     embeddings = _embeddings(arguments)
@@ -126,7 +127,8 @@ def _compact(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    from kmm_jax.retrieval.collection import Collection, is_collection
+    from kmm_jax.retrieval.collection import Collection
+    from kmm_jax.retrieval.collection_files import is_collection
     from kmm_jax.retrieval.index import Index
 
     grows = is_collection(arguments.index)

@@ -123,7 +123,7 @@ def _embed(arguments: argparse.Namespace) -> int:
 
 def _search(arguments: argparse.Namespace) -> int:
     from kmm_jax.inference import load
-    from kmm_jax.retrieval.collection import is_collection
+    from kmm_jax.retrieval.collection_files import is_collection
     from kmm_jax.retrieval.compose import compose
 
     if not arguments.text and arguments.image is None:

@@ -10,11 +10,10 @@ killed at any moment, the collection is as before or as after.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import os
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +21,23 @@ import numpy as np
 import pyarrow as pa
 
 from kmm_jax.errors import DataError, UserError
-from kmm_jax.files import atomic_write, locked, refuse_other, write_json
+from kmm_jax.files import refuse_other, write_json
 from kmm_jax.retrieval import checksums, index_files
+from kmm_jax.retrieval.collection_change import Change
+from kmm_jax.retrieval.collection_files import (
+    FORMAT,
+    MANIFEST,
+    State,
+    load_state,
+    read_manifest,
+    unified,
+)
 from kmm_jax.retrieval.filters import Where
-from kmm_jax.retrieval.segment import Segment, best, load_segment, write_segment
+from kmm_jax.retrieval.segment import Segment, best
 from kmm_jax.retrieval.settings import Engine, IndexSettings
 from kmm_jax.retrieval.vectors import unit_rows
 
-MANIFEST = "collection.json"
-FORMAT = "kmm_jax collection 1"
 _ID = "id"
-_SEGMENTS, _GONE, _LOCK = "segments", "gone", ".writing"
-
-# Segments of alike size are joined once there are so many: each row is then written again a number
-# of times that grows with the logarithm of the collection.
-_ALIKE = 8
-_SMALLEST = 1_000
-_JOINED_AT_ONCE = 200_000  # larger ones wait for `compact`, which may take its time
-_GONE_SHARE = 0.3  # a segment with more of its rows gone is written again
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,27 +61,36 @@ class Collection:
 
     Attributes:
         folder: where it is.
-        version: of its manifest, one more with every change.
-        model_hash, dim: of the vectors.
-        metadata: notes that :meth:`create` was given.
     """
 
-    def __init__(
-        self, folder: Path, manifest: Mapping[str, Any], segments: list[Segment], engine: Engine
-    ) -> None:
+    def __init__(self, folder: Path, state: State, engine: Engine) -> None:
         self.folder = folder
         self._engine = engine
-        self._take(manifest, segments)
+        self._state = state
 
-    def _take(self, manifest: Mapping[str, Any], segments: list[Segment]) -> None:
-        """Become what a manifest says."""
-        self._manifest = dict(manifest)
-        self.version: int = manifest["version"]
-        self.model_hash: str = manifest["model_hash"]
-        self.dim: int = manifest["dim"]
-        self.metadata: dict[str, Any] = dict(manifest["metadata"])
-        self._settings = IndexSettings(**manifest["settings"])
-        self._segments = _aligned(segments)
+    @property
+    def version(self) -> int:
+        """Of its manifest, one more with every change."""
+        return self._state.version
+
+    @property
+    def model_hash(self) -> str:
+        """Of the model whose vectors these are."""
+        return str(self._state.manifest["model_hash"])
+
+    @property
+    def dim(self) -> int:
+        """Of the vectors."""
+        return int(self._state.manifest["dim"])
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Notes that :meth:`create` was given."""
+        return dict(self._state.manifest["metadata"])
+
+    @property
+    def _segments(self) -> list[Segment]:
+        return self._state.segments
 
     @classmethod
     def create(
@@ -141,8 +148,7 @@ class Collection:
             UserError: it belongs to another model, or the engine does not run here.
         """
         folder = Path(folder).resolve()
-        manifest, segments = _loaded(folder, engine, {})
-        found = cls(folder, manifest, segments, engine)
+        found = cls(folder, load_state(folder, engine, {}), engine)
         if model_hash is not None:
             found.check_model(model_hash)
         return found
@@ -167,9 +173,9 @@ class Collection:
 
     def refresh(self) -> bool:
         """See what other processes changed; whether anything did."""
-        if _read_manifest(self.folder)["version"] == self.version:
+        if read_manifest(self.folder)["version"] == self.version:
             return False
-        self._take(*_loaded(self.folder, self._engine, self._by_name()))
+        self._state = load_state(self.folder, self._engine, self._state.by_name())
         return True
 
     def search(self, queries: np.ndarray, k: int = 10, *, where: Where | None = None) -> Found:
@@ -280,7 +286,7 @@ class Collection:
             )
         table = _table(columns, ids)
         with self._writing() as change:
-            _unified([*(segment.columns.schema for segment in change.segments), table.schema])
+            unified([*(segment.columns.schema for segment in change.segments), table.schema])
             replaced = change.remove(ids)
             change.add(ids, vectors, table)
             change.join_alike()
@@ -354,7 +360,7 @@ class Collection:
             "dim": self.dim,
             "model_hash": self.model_hash,
             "columns": {field.name: str(field.type) for field in schema},
-            "settings": dataclasses.asdict(self._settings),
+            "settings": dataclasses.asdict(self._state.settings),
             "metadata": self.metadata,
             "segments": [
                 {
@@ -364,7 +370,9 @@ class Collection:
                     "engine": segment.index.info()["engine"],
                     "recall@10": about.get("recall@10"),
                 }
-                for segment, about in zip(self._segments, self._manifest["segments"], strict=True)
+                for segment, about in zip(
+                    self._segments, self._state.manifest["segments"], strict=True
+                )
             ],
         }
 
@@ -375,176 +383,11 @@ class Collection:
                 return segment, row
         raise UserError(f"{self.folder} holds no id {id!r} among its {len(self):,}")
 
-    def _by_name(self) -> dict[str, Segment]:
-        return {segment.name: segment for segment in self._segments}
-
-    def _writing(self) -> _Change:
-        return _Change(self)
-
-
-class _Change:
-    """One change of a collection: new segments and rows that are gone, counting all at once."""
-
-    def __init__(self, collection: Collection) -> None:
-        self._of = collection
-        self._folder = collection.folder
-        self._abouts: dict[str, dict[str, Any]] = {}
-        self._lock = locked(self._folder / _LOCK, f"the collection {self._folder} is being changed")
-
-    def __enter__(self) -> _Change:
-        self._lock.__enter__()
-        try:
-            self._of.refresh()
-        except BaseException:
-            self._lock.__exit__(None, None, None)
-            raise
-        self.segments = list(self._of._segments)
-        self._version = self._of.version + 1
-        self._metadata = dict(self._of.metadata)
-        self._abouts = {each["name"]: each for each in self._of._manifest["segments"]}
-        self._made = 0
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        try:
-            if kind is None and (self._made or self._gone_more() or self._noted()):
-                self._commit()
-            _sweep(self._folder)
-        finally:
-            self._lock.__exit__(None, None, None)
-
-    def remove(self, ids: Iterable[str]) -> int:
-        """Let rows be gone; says how many there were."""
-        wanted = set(ids)
-        count = 0
-        for place, segment in enumerate(self.segments):
-            rows = [row for each in wanted if (row := segment.find(each)) is not None]
-            if rows:
-                self.segments[place] = segment.without(rows)
-                count += len(rows)
-        self.segments = [segment for segment in self.segments if segment.alive]
-        return count
-
-    def add(self, ids: Sequence[str], vectors: Any, columns: pa.Table) -> None:
-        """Write a segment, which counts once the change is whole."""
-        name = f"{self._version:06d}-{self._made}"
-        self._made += 1
-        folder = self._folder / _SEGMENTS / name
-        of = self._of
-        about = write_segment(
-            folder, ids, vectors, columns, model_hash=of.model_hash, settings=of._settings
-        )
-        gone = np.zeros(0, np.int64)
-        self._abouts[name] = {"name": name, **about}
-        self.segments.append(
-            load_segment(folder, about, model_hash=of.model_hash, engine=of._engine, gone=gone)
-        )
-
-    def join(self, segments: Sequence[Segment]) -> None:
-        """One segment in the place of some."""
-        segments = _aligned(list(segments))
-        alive = [segment.rows(None) for segment in segments]
-        names = {segment.name for segment in segments}
-        self.segments = [each for each in self.segments if each.name not in names]
-        if not sum(map(len, alive)):
-            return
-        ids = [
-            segment.index.ids[row]
-            for segment, rows in zip(segments, alive, strict=True)
-            for row in rows
-        ]
-        tables = [segment.columns.take(rows) for segment, rows in zip(segments, alive, strict=True)]
-        vectors = _Joined([segment.index for segment in segments], alive, self._of.dim)
-        self.add(ids, vectors, pa.concat_tables(tables))
-
-    def rewrite(self, segments: Sequence[Segment]) -> None:
-        """Each segment anew, without what is gone."""
-        for segment in segments:
-            self.join([segment])
-
-    def note(self, note: Mapping[str, Any]) -> None:
-        """Keep a note of what is being purged."""
-        before = list(self._metadata.get("purged") or [])
-        if note not in before:
-            self._metadata["purged"] = [*before, dict(note)]
-
-    def join_alike(self) -> None:
-        """Join segments of alike size where there are many, and clear those that are half gone."""
-        by_tier: dict[int, list[Segment]] = {}
-        for segment in self.segments:
-            by_tier.setdefault(_tier(segment.alive), []).append(segment)
-        for alike in by_tier.values():
-            if len(alike) >= _ALIKE and sum(each.alive for each in alike) <= _JOINED_AT_ONCE:
-                self.join(alike)
-        self.rewrite(
-            [
-                each
-                for each in self.segments
-                if len(each.gone) > _GONE_SHARE * len(each.index) and each.alive <= _JOINED_AT_ONCE
-            ]
-        )
-
-    def _gone_more(self) -> bool:
-        before = {segment.name: len(segment.gone) for segment in self._of._segments}
-        return {segment.name: len(segment.gone) for segment in self.segments} != before
-
-    def _noted(self) -> bool:
-        return self._metadata != self._of.metadata
-
-    def _commit(self) -> None:
-        known = {segment.name: len(segment.gone) for segment in self._of._segments}
-        entries = []
-        for segment in self.segments:
-            about = dict(self._abouts[segment.name])
-            if len(segment.gone) and known.get(segment.name) != len(segment.gone):
-                file = self._folder / _GONE / f"{self._version:06d}-{segment.name}.npy"
-                with atomic_write(file) as opened:
-                    np.save(opened, segment.gone)
-                about["gone"] = {"file": file.name, **checksums.describe(file)}
-            entries.append(about)
-        manifest = {
-            **self._of._manifest,
-            "version": self._version,
-            "metadata": self._metadata,
-            "segments": entries,
-        }
-        manifest.pop("seal", None)
-        write_json(self._folder / MANIFEST, checksums.sealed(manifest))
-        self._of._take(manifest, self.segments)
-
-
-class _Joined:
-    """The vectors of several indexes behind one another, read as they are asked for."""
-
-    ndim = 2
-
-    def __init__(self, indexes: Sequence[Any], rows: Sequence[np.ndarray], dim: int) -> None:
-        self._indexes, self._rows = indexes, rows
-        self._ends = np.cumsum([len(each) for each in rows])
-        self.shape = (int(self._ends[-1]), dim)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, where: slice) -> np.ndarray:
-        start, stop, _ = where.indices(len(self))
-        parts = [np.zeros((0, self.shape[1]), np.float32)]
-        for index, rows, end in zip(self._indexes, self._rows, self._ends, strict=True):
-            first = int(end) - len(rows)
-            some = rows[max(0, start - first) : max(0, stop - first)]
-            if len(some):
-                parts.append(index.vectors_of(some))
-        return np.concatenate(parts)
-
-
-def is_collection(folder: Path) -> bool:
-    """Whether this is a collection's folder."""
-    return (folder / MANIFEST).is_file()
-
-
-def _tier(rows: int) -> int:
-    """Rows of one tier are alike in number: up to `_ALIKE` times as many."""
-    return max(0, int(np.log(max(rows, 1) / _SMALLEST) // np.log(_ALIKE)) + 1)
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Change]:
+        with Change(self.folder, self._state, self._engine) as change:
+            yield change
+        self._state = change.state
 
 
 def _table(columns: Mapping[str, Sequence[Any]] | pa.Table | None, ids: Sequence[str]) -> pa.Table:
@@ -563,105 +406,3 @@ def _table(columns: Mapping[str, Sequence[Any]] | pa.Table | None, ids: Sequence
     except (pa.ArrowException, pa.ArrowTypeError, ValueError) as error:
         raise DataError(f"the columns are no table: {error}") from error
     return table if _ID in table.column_names else table.add_column(0, _ID, names)
-
-
-def _unified(schemas: Sequence[pa.Schema]) -> pa.Schema:
-    try:
-        return pa.unify_schemas(list(schemas), promote_options="permissive")
-    except (pa.ArrowException, pa.ArrowTypeError) as error:
-        raise DataError(f"a column has another type than in the collection: {error}") from error
-
-
-def _aligned(segments: list[Segment]) -> list[Segment]:
-    """Segments that all have all columns, of one type; what one does not have is null."""
-    if not segments:
-        return []
-    schema = _unified([segment.columns.schema for segment in segments])
-    aligned = []
-    for segment in segments:
-        columns, count = segment.columns, len(segment.index)
-        if columns.schema != schema:
-            columns = pa.table(
-                {
-                    field.name: columns.column(field.name).cast(field.type)
-                    if field.name in columns.column_names
-                    else pa.nulls(count, field.type)
-                    for field in schema
-                },
-                schema=schema,
-            )
-            segment = Segment(segment.name, segment.index, columns, segment.gone)
-        aligned.append(segment)
-    return aligned
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} is no collection: no {MANIFEST} there") from error
-    except ValueError as error:
-        raise DataError(f"{path} is damaged: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(f"{path} is not a collection of this version ({FORMAT!r})")
-    checksums.check_seal(path, manifest)
-    return manifest
-
-
-def _loaded(
-    folder: Path, engine: Engine, known: Mapping[str, Segment]
-) -> tuple[dict[str, Any], list[Segment]]:
-    """The manifest and its segments; those already open are opened no second time."""
-    manifest = _read_manifest(folder)
-    while True:
-        try:
-            return manifest, [
-                _segment(folder, about, manifest, engine, known.get(about["name"]))
-                for about in manifest["segments"]
-            ]
-        except DataError:
-            # A writer may have joined what the manifest named a moment ago.
-            again = _read_manifest(folder)
-            if again["version"] == manifest["version"]:
-                raise
-            manifest = again
-
-
-def _segment(
-    folder: Path,
-    about: Mapping[str, Any],
-    manifest: Mapping[str, Any],
-    engine: Engine,
-    known: Segment | None,
-) -> Segment:
-    gone = np.zeros(0, np.int64)
-    if about.get("gone"):
-        file = folder / _GONE / about["gone"]["file"]
-        checksums.check(file, about["gone"])
-        gone = np.load(file, allow_pickle=False)
-    if known is not None and np.array_equal(known.gone, gone):
-        return known
-    if known is not None:
-        return Segment(known.name, known.index, known.columns, gone)
-    place = folder / _SEGMENTS / about["name"]
-    return load_segment(
-        place, dict(about), model_hash=manifest["model_hash"], engine=engine, gone=gone
-    )
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what no manifest names: of killed changes, and of segments that were joined."""
-    manifest = _read_manifest(folder)
-    segments = {each["name"] for each in manifest["segments"]}
-    gone = {each["gone"]["file"] for each in manifest["segments"] if each.get("gone")}
-    for place in _listed(folder / _SEGMENTS):
-        if place.name not in segments:
-            shutil.rmtree(place, ignore_errors=True)
-    for file in _listed(folder / _GONE):
-        if file.name not in gone:
-            file.unlink(missing_ok=True)
-
-
-def _listed(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []

@@ -21,7 +21,8 @@ from PIL import Image
 
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.files import read_json, write_json
-from kmm_jax.retrieval.collection import Collection, is_collection
+from kmm_jax.retrieval.collection import Collection
+from kmm_jax.retrieval.collection_files import is_collection
 from kmm_jax.retrieval.compose import compose
 from kmm_jax.retrieval.filters import Where
 from kmm_jax.search.document_store import Change, DocumentStore

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pytest
 
 from kmm_jax.errors import DataError, UserError
-from kmm_jax.retrieval.collection import MANIFEST, Collection
+from kmm_jax.retrieval.collection import Collection
+from kmm_jax.retrieval.collection_files import MANIFEST
 from kmm_jax.retrieval.settings import IndexSettings
 
 DIM = 8

@@ -14,7 +14,7 @@ from kmm_jax.data.patterns import expand
 from kmm_jax.data.storage import is_url
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.retrieval import index_files, removal, store
-from kmm_jax.retrieval.collection import MANIFEST, is_collection
+from kmm_jax.retrieval.collection_files import MANIFEST, is_collection
 
 _CORPUS = "kmm_jax corpus "
 _EMBEDDINGS = "kmm_jax embeddings "
