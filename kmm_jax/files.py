@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from kmm_jax.errors import UserError
+from kmm_jax.errors import DataError, UserError
 
 # What only writing meets; another error in the same block may come from what is being read.
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -163,6 +163,27 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text("utf-8"))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def read_described(path: Path, format: str, *, missing: str, advice: str = "") -> dict[str, Any]:
+    """The JSON object in a file that says of what format it is.
+
+    Args:
+        missing: the error where there is no file.
+        advice: ends the error where it is of another format.
+
+    Raises:
+        DataError: it is missing, damaged, or of another format.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(missing) from error
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+    if not isinstance(found, dict) or found.get("format") != format:
+        raise DataError(f"{path} is not of the format {format!r}{advice}")
+    return found
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from kmm_jax.errors import DataError
+from kmm_jax.files import read_described
 from kmm_jax.retrieval import checksums
 from kmm_jax.retrieval.segment import Segment, load_segment
 from kmm_jax.retrieval.settings import Engine, IndexSettings
@@ -89,14 +89,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         DataError: there is none, or it is damaged or of another version.
     """
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} is no collection: no {MANIFEST} there") from error
-    except ValueError as error:
-        raise DataError(f"{path} is damaged: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(f"{path} is not a collection of this version ({FORMAT!r})")
+    manifest = read_described(
+        path, FORMAT, missing=f"{folder} is no collection: no {MANIFEST} there"
+    )
     checksums.check_seal(path, manifest)
     return manifest
 

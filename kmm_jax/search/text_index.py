@@ -6,14 +6,13 @@ words between spaces. BM25 is its own (Robertson and Zaragoza, 2009; k1 1.2, b 0
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kmm_jax.errors import DataError, UserError, nearest, require
-from kmm_jax.files import refuse_other, write_json
+from kmm_jax.files import read_described, refuse_other, write_json
 from kmm_jax.text import morphemes
 
 _ABOUT = "text.json"
@@ -79,15 +78,8 @@ class TextIndex:
             UserError: Tantivy is not installed.
         """
         folder = Path(folder)
-        path = folder / _ABOUT
-        try:
-            about = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError as error:
-            raise DataError(f"{folder} is no text index: no {_ABOUT} there") from error
-        except ValueError as error:
-            raise DataError(f"{path} is damaged: {error}") from error
-        if not isinstance(about, dict) or about.get("format") != _FORMAT:
-            raise DataError(f"{path} is not a text index of this version ({_FORMAT!r})")
+        missing = f"{folder} is no text index: no {_ABOUT} there"
+        about = read_described(folder / _ABOUT, _FORMAT, missing=missing)
         return cls(folder, about)
 
     def __len__(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import jax
 
 from kmm_jax.errors import ConfigError, DataError
-from kmm_jax.files import atomic_directory, write_json
+from kmm_jax.files import atomic_directory, read_described, write_json
 from kmm_jax.training import dump
 from kmm_jax.training.beginning import OF_WEIGHTS, Beginning
 from kmm_jax.training.checkpoint import saved_steps
@@ -138,16 +137,12 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     Raises:
         DataError: it is missing, damaged, or of another format.
     """
-    file = run_dir / "config.json"
-    try:
-        config = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{run_dir} is no run directory: it has no config.json") from error
-    except ValueError as error:
-        raise DataError(f"{file} is damaged: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise DataError(f"{file} is not of the format {FORMAT!r}; choose another --run-dir")
-    return config
+    return read_described(
+        run_dir / "config.json",
+        FORMAT,
+        missing=f"{run_dir} is no run directory: it has no config.json",
+        advice="; choose another --run-dir",
+    )
 
 
 def with_defaults(experiment: Any) -> Any:
