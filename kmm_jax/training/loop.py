@@ -112,9 +112,7 @@ def train(
     last = min(setup.total_steps, stop_after or setup.total_steps)
     state = checkpoint.restore(where.root, setup.abstract)
     if state is None:
-        state = setups.fresh_state(experiment, setup)
-        if begin is not None:
-            state = setups.begun_from(begin, state, setup)
+        state = setups.fresh_state(experiment, setup, begin)
     latents = getattr(loader, "latents", None)
     check_weights(experiment.task, latents, state.params, setup.trained)
     with contextlib.ExitStack() as stack:

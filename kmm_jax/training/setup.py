@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -236,27 +237,48 @@ def describe_parameters(experiment: Experiment, setup: Setup) -> str:
     )
 
 
-def fresh_state(experiment: Experiment, setup: Setup) -> TrainState:
-    """The state before the first step, every array born where it belongs."""
+_DRAWN_AT_ONCE = 256 << 20
+"""Bytes of a state up to which its arrays are drawn one by one, on a device, and then placed."""
+
+
+def fresh_state(experiment: Experiment, setup: Setup, given: Any = None) -> TrainState:
+    """The state before the first step, every array where it belongs and none shared.
+
+    Args:
+        given: nested parameters to begin from in place of drawn ones; all of them, or some.
+    """
 
     def start() -> TrainState:
         return _created(experiment, setup.optimizer, setup.trained)
 
+    # One program of all draws takes XLA far longer to compile than small arrays take to draw.
+    if given is None and _nbytes(setup.abstract) <= _DRAWN_AT_ONCE:
+        return jax.tree.map(_placed_array, start(), setup.shardings)
+    # Given values are arguments, so that nothing is compiled or drawn in their place.
+    if given is not None:
+        names = parameter_names.named(given).keys()
+        given = jax.device_put(given, parameter_names.kept(setup.shardings.params, names))
+
+    def begin(given: Any) -> TrainState:
+        state = start()
+        ema = None if state.ema is None else parameter_names.overlaid(state.ema, given)
+        params = parameter_names.overlaid(state.params, given)
+        return dataclasses.replace(state, params=params, ema=ema)
+
     # On a CPU most of the time is LLVM polishing code that runs once.
     cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 0} if cpu else None
-    return jax.jit(start, out_shardings=setup.shardings, compiler_options=options)()
+    return jax.jit(begin, out_shardings=setup.shardings, compiler_options=options)(given)
 
 
-def begun_from(params: Any, state: TrainState, setup: Setup) -> TrainState:
-    """The fresh state with these parameters for its own, placed as they were."""
+def _nbytes(tree: Any) -> int:
+    """Of all arrays together, however they are spread."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
-    def placed() -> Any:
-        names = parameter_names.named(params).keys()
-        return jax.device_put(params, parameter_names.kept(setup.shardings.params, names))
 
-    # Twice: the two are donated to the first step, and may not be one.
-    ema = None if state.ema is None else parameter_names.overlaid(state.ema, placed())
-    return dataclasses.replace(
-        state, params=parameter_names.overlaid(state.params, placed()), ema=ema
-    )
+def _placed_array(value: jax.Array, where: Any) -> jax.Array:
+    """A copy of what every process computed alike, over the devices of all."""
+    if where.is_fully_addressable:
+        return jax.device_put(value, where, may_alias=False)
+    host = np.asarray(value)
+    return jax.make_array_from_callback(host.shape, where, lambda index: host[index].copy())
