@@ -21,6 +21,7 @@ from kmm_jax.generation.teaching import cross_attention_params, unet_queries
 from kmm_jax.interop.diffusers.folder import Published
 from kmm_jax.losses.text_distillation import relative_error, response_error
 from kmm_jax.models.diffusion.distillation import Distillation, DistillationConfig
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.models.text import unit
 
 _LEVELS = (0.98, 0.5, 0.1)  # of the noise schedule, from almost noise to almost a picture
@@ -108,7 +109,7 @@ def _module(
         },
         "unet": teacher.params["unet"],
     }
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: Distillation(config, rngs=nnx.Rngs(0))))
+    graphdef = nnx.graphdef(abstract_module(lambda rngs: Distillation(config, rngs=rngs)))
     return nnx.merge(graphdef, params)
 
 

@@ -36,6 +36,7 @@ from kmm_jax.interop.diffusers import folder as folders
 from kmm_jax.interop.native import params_hash
 from kmm_jax.models.diffusion.autoencoder import Autoencoder
 from kmm_jax.models.diffusion.config import VAEConfig
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.tasks.autoencoder import AutoencoderTask, pixels
 
 SHARD_ROWS = 1000
@@ -100,7 +101,7 @@ class Encoder:
             raise UserError(f"batch_size must be at least 1, found {batch_size}")
         self.config, self.size, self.mirrored = config, size, mirrored
         self.autoencoder = params_hash(params)
-        self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: Autoencoder(config, rngs=nnx.Rngs(0))))
+        self._graphdef = nnx.graphdef(abstract_module(lambda rngs: Autoencoder(config, rngs=rngs)))
         self._programs = Programs(jax.local_devices())
         self.batch_size = self._programs.rows(batch_size)
         self._params = self._programs.everywhere(params)

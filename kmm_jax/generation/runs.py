@@ -20,6 +20,7 @@ from kmm_jax.interop.diffusers.folder import DType, Published
 from kmm_jax.models.diffusion.autoencoder import Autoencoder
 from kmm_jax.models.diffusion.config import VAEConfig
 from kmm_jax.models.diffusion.modeling import abstract
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.tasks.autoencoder import AutoencoderTask, pixels
 from kmm_jax.tasks.diffusion import DiffusionTask
 from kmm_jax.text.adopted import padded_with
@@ -114,7 +115,7 @@ def autoencoder_run(run: str | os.PathLike[str]) -> tuple[VAEConfig, dict[str, A
     task = task_of(run)
     if not isinstance(task, AutoencoderTask):
         raise ConfigError(f"{run} is a run of {type(task).__name__}, not of an autoencoder")
-    module = nnx.eval_shape(lambda: Autoencoder(task.model, rngs=nnx.Rngs(0)))
+    module = abstract_module(lambda rngs: Autoencoder(task.model, rngs=rngs))
     return task.model, restored(run, module)
 
 
@@ -126,7 +127,7 @@ def with_measured_scaling(
     As the published scaling was found (arXiv 2112.10752, appendix G), but of all latents about
     their common mean, which becomes the shift.
     """
-    module = nnx.eval_shape(lambda: Autoencoder(config, rngs=nnx.Rngs(0)))
+    module = abstract_module(lambda rngs: Autoencoder(config, rngs=rngs))
     graphdef = nnx.graphdef(module)
 
     @jax.jit

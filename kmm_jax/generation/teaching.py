@@ -31,6 +31,7 @@ from kmm_jax.models.diffusion.config import UNetConfig
 from kmm_jax.models.diffusion.distillation import Distillation, DistillationConfig
 from kmm_jax.models.diffusion.modeling import LatentDiffusion, abstract
 from kmm_jax.models.diffusion.responder import chosen_queries, collected_queries
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.tasks.text_distillation import TextDistillationTask
 from kmm_jax.text.tokenizer import FILE_NAME, Tokenizer
 from kmm_jax.training.beginning import OF_WEIGHTS
@@ -195,7 +196,7 @@ def with_student(teacher: Published, run: Path) -> Published:
     if not isinstance(task, TextDistillationTask):
         raise ConfigError(f"{run} is a run of {type(task).__name__}, not of a text encoder")
     config = task.model
-    module = nnx.eval_shape(lambda: Distillation(config, rngs=nnx.Rngs(0)))
+    module = abstract_module(lambda rngs: Distillation(config, rngs=rngs))
     params = restored(run, module)
     return dataclasses.replace(
         teacher,

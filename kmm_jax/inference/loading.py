@@ -20,6 +20,7 @@ from kmm_jax.interop.conversion import import_weights
 from kmm_jax.interop.families.base import Family
 from kmm_jax.interop.native import Exported
 from kmm_jax.models import registry
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.models.oner.config import OneRConfig
 from kmm_jax.models.slip.config import SLIPConfig
 from kmm_jax.text.tokenizer import Tokenizer
@@ -185,7 +186,7 @@ def _trained(run_dir: Path) -> tuple[registry.ModelConfig, bool, bool, LoRA | No
 
 def _abstract(config: registry.ModelConfig, lora: LoRA | None) -> dict[str, object]:
     """Shapes of a run's parameters, on this process's first device."""
-    module = nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
+    module = abstract_module(lambda rngs: registry.build(config, rngs=rngs))
     place = SingleDeviceSharding(jax.local_devices()[0])
     shapes = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
     if lora is not None:

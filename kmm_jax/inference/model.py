@@ -24,6 +24,7 @@ from kmm_jax.errors import UserError
 from kmm_jax.models import registry
 from kmm_jax.models.coca import decoding
 from kmm_jax.models.coca.config import CoCaConfig
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.models.registry import ModelConfig
 from kmm_jax.models.text import unit
 from kmm_jax.text.normalize import normalize
@@ -81,7 +82,7 @@ class Model:
         self.params_sharding = NamedSharding(mesh, PartitionSpec())
         self.params = jax.device_put(params, self.params_sharding)
         self._graphdef = nnx.graphdef(
-            nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
+            abstract_module(lambda rngs: registry.build(config, rngs=rngs))
         )
         self.encode_image_with = self._with_module(_encode_image)
         self.encode_text_with = self._with_module(_encode_text)

@@ -15,6 +15,7 @@ from kmm_jax.errors import DataError, UserError
 from kmm_jax.files import atomic_directory, read_json, refuse_other, write_json
 from kmm_jax.interop.native import flatten, unflatten
 from kmm_jax.interop.weights import Weights, open_weights, save_tensors
+from kmm_jax.models.keys import abstract_module
 
 if TYPE_CHECKING:
     from kmm_jax.models.efficientnet import EfficientNetB3
@@ -159,7 +160,7 @@ def load(folder: str | Path) -> tuple[DetectorConfig, EfficientNetB3]:
         named = {name: jnp.asarray(value) for name, value in load_tensors(content).items()}
     except SafetensorError as error:
         raise DataError(f"{file} is damaged ({error}); import it again") from error
-    graph, _ = nnx.split(nnx.eval_shape(lambda: EfficientNetB3(config.head, rngs=nnx.Rngs(0))))
+    graph, _ = nnx.split(abstract_module(lambda rngs: EfficientNetB3(config.head, rngs=rngs)))
     return config, nnx.merge(graph, unflatten(named))
 
 

@@ -18,6 +18,7 @@ from kmm_jax.errors import DataError, UserError
 from kmm_jax.files import atomic_directory, read_json, refuse_other, write_json
 from kmm_jax.interop.weights import save_tensors
 from kmm_jax.models import registry
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.models.registry import ModelConfig
 from kmm_jax.text.tokenizer import Tokenizer
 
@@ -96,7 +97,7 @@ def unflatten(named: Mapping[str, Any]) -> dict[str, Any]:
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter of a model, by its flat name."""
-    module = nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
+    module = abstract_module(lambda rngs: registry.build(config, rngs=rngs))
     state = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)

@@ -15,6 +15,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from kmm_jax.models.keys import abstract_module
+
 _WIDTH, _DEPTH = 1.2, 1.4  # B3, of B0's
 _EPSILON = 1e-5
 _SQUEEZE = 0.25
@@ -213,7 +215,7 @@ def from_timm(
     sizes = [weights[f"{name}.weight"].shape[0] for name in head if f"{name}.weight" in weights]
     sizes += [1] * (len(head) - len(sizes))  # what is missing is said below
     # Nothing is drawn at random only to be replaced.
-    model = nnx.eval_shape(lambda: EfficientNetB3(sizes, rngs=nnx.Rngs(0)))
+    model = abstract_module(lambda rngs: EfficientNetB3(sizes, rngs=rngs))
     names = timm_names(model, head)
     given = {name for name in weights if not name.endswith("num_batches_tracked")}
     wanted = set(names.values())

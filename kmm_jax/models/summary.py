@@ -11,6 +11,7 @@ from flax import nnx
 from kmm_jax.models import registry
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.flops import forward_flops_total
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.models.oner.config import OneRConfig
 from kmm_jax.models.registry import ModelConfig
 from kmm_jax.models.slip.config import SLIPConfig
@@ -30,7 +31,7 @@ def summarise(config: ModelConfig) -> dict[str, Any]:
     they are what an image and a text go through, and ``paper_total`` counts what both share once.
     ``total`` counts everything.
     """
-    module: Any = nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
+    module: Any = abstract_module(lambda rngs: registry.build(config, rngs=rngs))
     towers = module.clip if isinstance(config, SLIPConfig) else module
     image, text = parameters(towers.vision), parameters(towers.text)
     shared = 0

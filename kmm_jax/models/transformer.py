@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from kmm_jax.models.attention import Attention
+from kmm_jax.models.keys import Keys
 from kmm_jax.models.placement import by_example, gathered
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
@@ -205,12 +206,11 @@ class Stack(nnx.Module, Generic[AnyLayer]):
         self.remat = remat
         self.depth = depth
 
-        @nnx.split_rngs(splits=depth)
         @nnx.vmap(in_axes=(0,), out_axes=0)
-        def make_all(rngs: nnx.Rngs) -> AnyLayer:
-            return make(rngs)
+        def make_all(key: jax.Array) -> AnyLayer:
+            return make(Keys(key))
 
-        self.layers = make_all(rngs)
+        self.layers = make_all(jax.random.split(rngs.params(), depth))
 
     def __call__(
         self,

@@ -22,6 +22,7 @@ from kmm_jax.models.diffusion.autoencoder import Autoencoder
 from kmm_jax.models.diffusion.config import VAEConfig
 from kmm_jax.models.diffusion.flops import decode_flops, encode_flops
 from kmm_jax.models.diffusion.partition import AUTOENCODER_RULES
+from kmm_jax.models.keys import Keys
 from kmm_jax.models.partition import Rule
 
 
@@ -48,7 +49,7 @@ class AutoencoderTask:
 
     def init(self, key: jax.Array) -> nnx.Module:
         """The model with fresh parameters."""
-        return Autoencoder(self.model, rngs=nnx.Rngs(key))
+        return Autoencoder(self.model, rngs=Keys(key))
 
     def loss(
         self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array, mesh: Mesh

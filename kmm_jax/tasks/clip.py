@@ -15,6 +15,7 @@ from kmm_jax.losses.contrastive import contrastive_loss
 from kmm_jax.models.clip.config import CLIPConfig
 from kmm_jax.models.clip.modeling import CLIP
 from kmm_jax.models.flops import forward_flops_total
+from kmm_jax.models.keys import Keys
 from kmm_jax.models.partition import RULES, Rule
 from kmm_jax.tasks.fit import check_fits
 
@@ -32,7 +33,7 @@ class CLIPTask:
 
     def init(self, key: jax.Array) -> nnx.Module:
         """The model with fresh parameters."""
-        return CLIP(self.model, rngs=nnx.Rngs(key))
+        return CLIP(self.model, rngs=Keys(key))
 
     def per_example(
         self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array

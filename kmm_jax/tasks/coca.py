@@ -23,6 +23,7 @@ from kmm_jax.models.coca import decoding
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.coca.modeling import CoCa
 from kmm_jax.models.flops import forward_flops_total
+from kmm_jax.models.keys import Keys
 from kmm_jax.models.partition import RULES, Rule
 from kmm_jax.tasks.fit import check_fits
 
@@ -60,7 +61,7 @@ class CoCaTask:
 
     def init(self, key: jax.Array) -> nnx.Module:
         """The model with fresh parameters."""
-        return CoCa(self.model, rngs=nnx.Rngs(key))
+        return CoCa(self.model, rngs=Keys(key))
 
     def per_example(
         self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array

@@ -21,6 +21,7 @@ from kmm_jax.models.diffusion.modeling import LatentDiffusion
 from kmm_jax.models.diffusion.noise_schedule import NoiseSchedule, add_noise, snr, target
 from kmm_jax.models.diffusion.partition import RULES
 from kmm_jax.models.diffusion.unet import Added
+from kmm_jax.models.keys import Keys
 from kmm_jax.models.partition import Rule
 from kmm_jax.tasks.autoencoder import pixels
 
@@ -112,7 +113,7 @@ class DiffusionTask:
 
     def init(self, key: jax.Array) -> nnx.Module:
         """The model with fresh parameters."""
-        return LatentDiffusion(self.model, rngs=nnx.Rngs(key))
+        return LatentDiffusion(self.model, rngs=Keys(key))
 
     def loss(
         self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array, mesh: Mesh

@@ -31,6 +31,7 @@ from kmm_jax.errors import ConfigError
 from kmm_jax.losses.masked import MaskedSums, masked_pixels, masked_words
 from kmm_jax.losses.momentum_contrast import momentum_contrast
 from kmm_jax.models.flops import oner_step_flops
+from kmm_jax.models.keys import Keys
 from kmm_jax.models.oner.config import OneRConfig
 from kmm_jax.models.oner.modeling import OneR, statistics
 from kmm_jax.models.partition import RULES, Rule
@@ -93,7 +94,7 @@ class OneRTask:
 
     def init(self, key: jax.Array) -> nnx.Module:
         """The model with fresh parameters."""
-        return OneR(self.model, rngs=nnx.Rngs(key))
+        return OneR(self.model, rngs=Keys(key))
 
     def taught_by(self, teacher: Any) -> OneRTask:
         """The same task with its teacher."""

@@ -15,6 +15,7 @@ from kmm_jax.errors import ConfigError
 from kmm_jax.losses.contrastive import contrastive_loss
 from kmm_jax.losses.simclr import simclr_loss
 from kmm_jax.models.flops import forward_flops_total
+from kmm_jax.models.keys import Keys
 from kmm_jax.models.partition import RULES, Rule
 from kmm_jax.models.slip.config import VIEWS, SLIPConfig
 from kmm_jax.models.slip.modeling import SLIP
@@ -53,7 +54,7 @@ class SLIPTask:
 
     def init(self, key: jax.Array) -> nnx.Module:
         """The model with fresh parameters."""
-        return SLIP(self.model, rngs=nnx.Rngs(key))
+        return SLIP(self.model, rngs=Keys(key))
 
     def per_example(
         self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array

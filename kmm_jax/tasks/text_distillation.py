@@ -23,6 +23,7 @@ from kmm_jax.losses.text_distillation import (
 from kmm_jax.models.diffusion.distillation import Distillation, DistillationConfig
 from kmm_jax.models.diffusion.flops import text_flops
 from kmm_jax.models.diffusion.noise_schedule import NoiseSchedule
+from kmm_jax.models.keys import Keys
 from kmm_jax.models.partition import RULES, Rule
 
 OBJECTIVES = ("pooled", "position", "ends", "response", "noise", "replay", "first")
@@ -125,7 +126,7 @@ class TextDistillationTask:
 
     def init(self, key: jax.Array) -> nnx.Module:
         """The module with fresh parameters."""
-        return Distillation(self.model, rngs=nnx.Rngs(key))
+        return Distillation(self.model, rngs=Keys(key))
 
     def loss(
         self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array, mesh: Mesh

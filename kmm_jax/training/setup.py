@@ -248,27 +248,34 @@ def fresh_state(experiment: Experiment, setup: Setup, given: Any = None) -> Trai
         given: nested parameters to begin from in place of drawn ones; all of them, or some.
     """
 
-    def start() -> TrainState:
-        return _created(experiment, setup.optimizer, setup.trained)
+    own = {name: part for name, part in setup.abstract.params.items() if name != LORA}
+    names = parameter_names.named(given).keys()
+    whole = names == parameter_names.named(own).keys()
 
-    # One program of all draws takes XLA far longer to compile than small arrays take to draw.
-    if given is None and _nbytes(setup.abstract) <= _DRAWN_AT_ONCE:
-        return jax.tree.map(_placed_array, start(), setup.shardings)
-    # Given values are arguments, so that nothing is compiled or drawn in their place.
-    if given is not None:
-        names = parameter_names.named(given).keys()
-        given = jax.device_put(given, parameter_names.kept(setup.shardings.params, names))
-
-    def begin(given: Any) -> TrainState:
-        state = start()
+    def start(given: Any) -> TrainState:
+        state = create(
+            experiment.task,
+            setup.optimizer,
+            experiment.seed,
+            averaged=experiment.averaged,
+            trained=setup.trained,
+            params=given if whole else None,
+        )
+        if whole:
+            return state
         ema = None if state.ema is None else parameter_names.overlaid(state.ema, given)
         params = parameter_names.overlaid(state.params, given)
         return dataclasses.replace(state, params=params, ema=ema)
 
+    # One program of all draws takes XLA far longer to compile than small arrays take to draw.
+    if not whole and _nbytes(setup.abstract) <= _DRAWN_AT_ONCE:
+        return jax.tree.map(_placed_array, start(given), setup.shardings)
+    if given is not None:
+        given = jax.device_put(given, parameter_names.kept(setup.shardings.params, names))
     # On a CPU most of the time is LLVM polishing code that runs once.
     cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 0} if cpu else None
-    return jax.jit(begin, out_shardings=setup.shardings, compiler_options=options)(given)
+    return jax.jit(start, out_shardings=setup.shardings, compiler_options=options)(given)
 
 
 def _nbytes(tree: Any) -> int:
@@ -276,7 +283,7 @@ def _nbytes(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _placed_array(value: jax.Array, where: Any) -> jax.Array:
+def _placed_array(value: Any, where: Any) -> jax.Array:
     """A copy of what every process computed alike, over the devices of all."""
     if where.is_fully_addressable:
         return jax.device_put(value, where, may_alias=False)

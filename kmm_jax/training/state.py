@@ -62,10 +62,17 @@ def create(
     *,
     averaged: bool,
     trained: Trained = EVERYTHING,
+    params: Any = None,
 ) -> TrainState:
-    """The state before the first step; ``averaged`` states carry an average of the parameters."""
-    module = task.init(jax.random.fold_in(jax.random.key(seed), 0))
-    params = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+    """The state before the first step.
+
+    Args:
+        averaged: the state carries an average of the parameters.
+        params: all of the module's, in place of drawn ones.
+    """
+    if params is None:
+        module = task.init(jax.random.fold_in(jax.random.key(seed), 0))
+        params = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
     if trained.lora is not None:
         params = with_factors(params, trained.lora, jax.random.fold_in(jax.random.key(seed), 2))
     return TrainState(

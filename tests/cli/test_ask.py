@@ -15,6 +15,7 @@ from kmm_jax.inference import load
 from kmm_jax.interop import native
 from kmm_jax.models import registry
 from kmm_jax.models.clip.config import clip_tiny
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.tasks.coca import CoCaTask
 from kmm_jax.text.tokenizer import Tokenizer
 from kmm_jax.training.sharding import MeshConfig, make_mesh
@@ -127,7 +128,7 @@ def test_a_probability_is_that_of_the_whole_answer_read_without_a_cache(folder, 
     @jax.jit
     def log_p(params):
         module = nnx.merge(
-            nnx.graphdef(nnx.eval_shape(lambda: registry.build(model.config, rngs=nnx.Rngs(0)))),
+            nnx.graphdef(abstract_module(lambda rngs: registry.build(model.config, rngs=rngs))),
             params,
         )
         logits = module(pixels("빨간색")[None], text)[2]
@@ -157,7 +158,7 @@ def test_a_question_that_is_cut_is_said(folder, photos, capsys):
 @pytest.fixture(scope="module")
 def clip_folder(tokenizer, tmp_path_factory):
     config = clip_tiny(vocabulary=tokenizer.vocab_size, image_size=SIZE)
-    shapes = nnx.state(nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0))))
+    shapes = nnx.state(abstract_module(lambda rngs: registry.build(config, rngs=rngs)))
     params = jax.tree.map(
         lambda x: np.zeros(x.shape, x.dtype), nnx.to_pure_dict(nnx.as_pure(shapes))
     )

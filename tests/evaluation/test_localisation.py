@@ -25,6 +25,7 @@ from kmm_jax.evaluation.localisation import (
 from kmm_jax.inference import load
 from kmm_jax.interop import native
 from kmm_jax.models import registry
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.tasks.coca import CoCaTask
 from kmm_jax.training import dump
 from kmm_jax.training.evaluators import evaluation_functions
@@ -429,7 +430,7 @@ def test_the_loops_functions_and_the_loaded_model_localise_alike(
     model_folder, exported, boxed, tokenizer
 ):
     graphdef = nnx.graphdef(
-        nnx.eval_shape(lambda: registry.build(exported.config, rngs=nnx.Rngs(0)))
+        abstract_module(lambda rngs: registry.build(exported.config, rngs=rngs))
     )
     task = CoCaTask(model=exported.config)
     functions = evaluation_functions(task, graphdef, make_mesh(MeshConfig()), lambda: None)

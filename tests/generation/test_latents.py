@@ -33,6 +33,7 @@ from kmm_jax.generation.beginning import GeneratorWeights
 from kmm_jax.generation.latents import Encoder, autoencoder_at, cache_latents, whole_rows
 from kmm_jax.interop.diffusers import folder as folders
 from kmm_jax.models.diffusion.autoencoder import Autoencoder
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.tasks.autoencoder import AutoencoderTask, pixels
 from kmm_jax.tasks.diffusion import DiffusionTask
 from kmm_jax.text.clip_bpe import save_clip_folder, train_clip_bpe
@@ -114,7 +115,7 @@ def batch(config: DataConfig, place: Path, step: int = 0, **shares: int) -> dict
 
 def test_a_row_holds_its_distribution_plain_and_mirrored(place: Path) -> None:
     config, params = autoencoder_at(place / "vae")
-    graph = nnx.graphdef(nnx.eval_shape(lambda: Autoencoder(config, rngs=nnx.Rngs(0))))
+    graph = nnx.graphdef(abstract_module(lambda rngs: Autoencoder(config, rngs=rngs)))
     encode = jax.jit(lambda image: nnx.merge(graph, params).posterior(pixels(image)))
     made, pictures = open_source(f"latents:{place / 'made'}"), open_source(place / "pictures")
     assert isinstance(made, LatentSource) and len(made) == ROWS

@@ -13,6 +13,7 @@ from kmm_jax.errors import DataError, UserError
 from kmm_jax.inference.model import Model
 from kmm_jax.interop import native
 from kmm_jax.models import registry
+from kmm_jax.models.keys import abstract_module
 from tests.inference.conftest import TEXTS
 
 
@@ -74,7 +75,7 @@ def test_heat_maps_are_the_modules_and_do_not_depend_on_the_batch_size(model, ex
         model.heat_map(images, texts, "prompt", batch_size=2), found, atol=0.02 * found.max()
     )
     module = nnx.merge(
-        nnx.graphdef(nnx.eval_shape(lambda: registry.build(exported.config, rngs=nnx.Rngs(0)))),
+        nnx.graphdef(abstract_module(lambda rngs: registry.build(exported.config, rngs=rngs))),
         exported.params,
     )
     ids = exported.tokenizer.sequences(texts, "prompt", exported.config.text.length)

@@ -20,6 +20,7 @@ from kmm_jax.interop.families import FAMILIES
 from kmm_jax.interop.families.base import Hints
 from kmm_jax.models import registry
 from kmm_jax.models.clip.config import clip_xlmr_b32
+from kmm_jax.models.keys import abstract_module
 from tests import references
 from tests.interop.conftest import KOREAN, UNIGRAM_VOCABULARY
 from tools import import_checkpoint
@@ -116,7 +117,7 @@ def test_a_bare_encoder_begins_a_clip_with_a_fresh_projection(mclip, bare):
     ids = one.tokenizer.sequences(KOREAN, None, 12)
     with torch.no_grad():
         expected = multilingual.mean_of_tokens(encoder, torch.from_numpy(ids.astype(np.int64)))
-    module = nnx.eval_shape(lambda: registry.build(one.config, rngs=nnx.Rngs(0)))
+    module = abstract_module(lambda rngs: registry.build(one.config, rngs=rngs))
     model = nnx.merge(nnx.graphdef(module), one.params)
     found = model.text(jnp.asarray(ids))
     assert compare.error(np.asarray(found), expected.numpy()) < 2e-5

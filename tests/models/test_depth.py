@@ -5,11 +5,12 @@ from flax import nnx
 
 from kmm_jax.models import registry
 from kmm_jax.models.depth import heights
+from kmm_jax.models.keys import abstract_module
 from tests.tiny_models import tiny_coca
 
 
 def of(config):
-    module = nnx.eval_shape(lambda: registry.build(config, rngs=nnx.Rngs(0)))
+    module = abstract_module(lambda rngs: registry.build(config, rngs=rngs))
     leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.as_pure(nnx.state(module))))
     return heights(
         {jax.tree_util.keystr(path, simple=True, separator="/"): x.shape for path, x in leaves}

@@ -13,6 +13,7 @@ from flax import nnx
 
 from kmm_jax.models import efficientnet
 from kmm_jax.models.efficientnet import EfficientNetB3, from_timm
+from kmm_jax.models.keys import abstract_module
 from tests import references
 
 
@@ -26,7 +27,7 @@ def _timm() -> ModuleType:
 
 def test_b3_has_the_parameters_of_the_paper() -> None:
     """12.2 million with 1,000 classes; 10,696,232 in timm without the classifier."""
-    abstract = nnx.eval_shape(lambda: EfficientNetB3((1000,), rngs=nnx.Rngs(0)))
+    abstract = abstract_module(lambda rngs: EfficientNetB3((1000,), rngs=rngs))
     sizes = jax.tree.leaves(nnx.state(abstract, nnx.Param))
     assert sum(int(np.prod(each.shape)) for each in sizes) == 10_696_232 + 1_537_000
 
@@ -68,7 +69,7 @@ def test_shifted_products_are_the_depthwise_convolution(size: int, stride: int) 
 def test_weights_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match=r"tensors are missing .*'blocks"):
         from_timm({"conv_stem.weight": np.zeros((40, 3, 3, 3))})
-    abstract = nnx.eval_shape(lambda: EfficientNetB3((1,), rngs=nnx.Rngs(0)))
+    abstract = abstract_module(lambda rngs: EfficientNetB3((1,), rngs=rngs))
     names = efficientnet.timm_names(abstract).values()
     with pytest.raises(ValueError, match="has the shape"):
         from_timm({name: np.zeros((1,)) for name in names})

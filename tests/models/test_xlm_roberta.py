@@ -13,6 +13,7 @@ from kmm_jax.models import registry
 from kmm_jax.models.clip.config import XLMRobertaConfig, clip_tiny, clip_xlmr_b32, clip_xlmr_h14
 from kmm_jax.models.clip.modeling import CLIP
 from kmm_jax.models.flops import forward_flops
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.models.summary import summarise
 from kmm_jax.tasks.clip import CLIPTask
 from kmm_jax.training import dump, overrides
@@ -135,7 +136,7 @@ def test_operations_are_those_of_a_tower_without_a_causal_mask():
     layer = 8 * LENGTH * 256**2 + 4 * LENGTH**2 * 256 + 4 * LENGTH * 256 * 1024
     head = 2 * 144 * (256 + 32)
     assert forward_flops(config)["text"] == layer + head
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: CLIP(config, rngs=nnx.Rngs(0))))
+    graphdef, state = nnx.split(abstract_module(lambda rngs: CLIP(config, rngs=rngs)))
     ids = jax.ShapeDtypeStruct((4, LENGTH), jnp.int32)
     forward = jax.jit(lambda params, ids: nnx.merge(graphdef, params).encode_text(ids))
     counted = forward.lower(nnx.as_pure(state), ids).compile().cost_analysis()["flops"] / 4

@@ -35,6 +35,7 @@ from kmm_jax.models.diffusion.config import (
 )
 from kmm_jax.models.diffusion.distillation import Distillation, DistillationConfig
 from kmm_jax.models.diffusion.noise_schedule import NoiseSchedule
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.tasks.autoencoder import AutoencoderTask
 from kmm_jax.tasks.diffusion import DiffusionTask
 from kmm_jax.tasks.text_distillation import TextDistillationTask, Weights
@@ -245,9 +246,8 @@ def test_a_korean_student_leaves_all_but_itself_alone(place: Path, generator: Pa
     )
     assert result.metrics["replay_error"] < 1
     assert all(f"{name}_error" in result.metrics for name in ("noise", "response", "first"))
-    from flax import nnx
 
-    module = nnx.eval_shape(lambda: Distillation(config, rngs=nnx.Rngs(0)))
+    module = abstract_module(lambda rngs: Distillation(config, rngs=rngs))
     after = restored(run, module)
     for part in ("teacher", "responders", "unet"):
         for before, now in zip(

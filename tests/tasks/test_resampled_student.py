@@ -32,6 +32,7 @@ from kmm_jax.models.diffusion.config import ResampledTextEncoderConfig
 from kmm_jax.models.diffusion.distillation import Distillation, DistillationConfig
 from kmm_jax.models.diffusion.modeling import LatentDiffusion
 from kmm_jax.models.diffusion.text_encoders import text_encoder
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.tasks.text_distillation import OBJECTIVES, TextDistillationTask, Weights
 from kmm_jax.text.adopted import adopt
 from kmm_jax.text.clip_bpe import save_clip_folder, train_clip_bpe
@@ -140,7 +141,7 @@ def test_it_begins_with_a_tower_is_taught_published_and_used(
     result = train(tried, run, initial=initial)
     assert all(np.isfinite(result.metrics[f"{name}_error"]) for name in OBJECTIVES)
     config = tried.task.model
-    after = restored(run, nnx.eval_shape(lambda: Distillation(config, rngs=nnx.Rngs(0))))
+    after = restored(run, abstract_module(lambda rngs: Distillation(config, rngs=rngs)))
     for part in ("teacher", "responders", "unet"):
         for before, now in zip(
             jax.tree.leaves(begun[part]), jax.tree.leaves(after[part]), strict=True

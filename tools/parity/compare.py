@@ -14,6 +14,7 @@ from kmm_jax.interop.conversion import import_weights
 from kmm_jax.interop.families.base import Hints
 from kmm_jax.interop.native import Exported
 from kmm_jax.models import registry
+from kmm_jax.models.keys import abstract_module
 from tools.parity.originals import Original
 
 
@@ -46,7 +47,7 @@ def outputs(
 ) -> dict[str, np.ndarray]:
     """What the model here gives."""
     graphdef = nnx.graphdef(
-        nnx.eval_shape(lambda: registry.build(exported.config, rngs=nnx.Rngs(0)))
+        abstract_module(lambda rngs: registry.build(exported.config, rngs=rngs))
     )
 
     @jax.jit

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kmm_jax.errors import UserError
+from kmm_jax.models.keys import abstract_module
 from tools import results
 from tools.text_to_image import page
 
@@ -242,7 +243,7 @@ def _map(asked: Any, generator: Path, readers: dict[str, list[Path]], out: Path)
     def panel(title: str, folder: Path) -> Panel:
         model = folders.read(folder)
         config = model.config.texts[0]
-        graphdef = nnx.graphdef(nnx.eval_shape(lambda: text_encoder(config, rngs=nnx.Rngs(0))))
+        graphdef = nnx.graphdef(abstract_module(lambda rngs: text_encoder(config, rngs=rngs)))
 
         @jax.jit
         def pooled(params: Any, ids: Any) -> jax.Array:

@@ -21,6 +21,7 @@ from kmm_jax.files import atomic_directory, read_json, write_json
 from kmm_jax.interop.native import flatten, unflatten
 from kmm_jax.interop.weights import open_weights, save_tensors
 from kmm_jax.models.diffusion.layers import conv, group_norm
+from kmm_jax.models.keys import abstract_module
 from tools.text_to_image.data import Labelled
 
 _WIDTHS = (32, 64, 128)
@@ -77,7 +78,7 @@ class Classifier:
 
 
 def _graphdef() -> Any:
-    return nnx.graphdef(nnx.eval_shape(lambda: Network(rngs=nnx.Rngs(0))))
+    return nnx.graphdef(abstract_module(lambda rngs: Network(rngs=rngs)))
 
 
 @jax.jit

@@ -32,6 +32,7 @@ from kmm_jax.corpus.scoring.watermark import (
     digest,
 )
 from kmm_jax.data.images import decode
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.models.watermark import CELL, MarkDetector
 from tools import results
 from tools.watermark import marks, samples
@@ -76,7 +77,7 @@ def measure(data: Path, sheet: Path | None = None) -> None:
         "used": score.most,
     }
     odd = [pair for pair in zip(cases, found, strict=True) if pair[0].photo % 2]
-    params = nnx.state(nnx.eval_shape(lambda: MarkDetector(rngs=nnx.Rngs(0))), nnx.Param)
+    params = nnx.state(abstract_module(lambda rngs: MarkDetector(rngs=rngs)), nnx.Param)
     values = {
         "weights": {
             "sha256": digest(SHIPPED),

@@ -27,6 +27,7 @@ import pyarrow as pa
 from kmm_jax.corpus.scoring.protocol import Sample, Values
 from kmm_jax.errors import ConfigError, DataError
 from kmm_jax.interop import detectors
+from kmm_jax.models.keys import abstract_module
 
 if TYPE_CHECKING:
     from kmm_jax.models.efficientnet import EfficientNetB3
@@ -223,7 +224,7 @@ def detector() -> MarkDetector:
     from kmm_jax.interop.native import unflatten
     from kmm_jax.models.watermark import MarkDetector
 
-    model = nnx.eval_shape(lambda: MarkDetector(rngs=nnx.Rngs(0)))
+    model = abstract_module(lambda rngs: MarkDetector(rngs=rngs))
     model.eval()
     graph, _ = nnx.split(model)
     named = {name: jnp.asarray(value, jnp.float32) for name, value in _tensors(SHIPPED).items()}

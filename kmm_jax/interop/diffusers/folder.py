@@ -30,6 +30,7 @@ from kmm_jax.models.diffusion.autoencoder import Autoencoder
 from kmm_jax.models.diffusion.config import AnyTextConfig, LatentDiffusionConfig, VAEConfig
 from kmm_jax.models.diffusion.modeling import abstract
 from kmm_jax.models.diffusion.text_encoders import text_encoder
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.text.tokenizer import Tokenizer
 
 INDEX = "model_index.json"
@@ -160,7 +161,7 @@ def read_autoencoder(
     """
     about = _json(folder / "config.json")
     config = configs.vae_config(about, dtype=dtype, where=f"{folder}/config.json")
-    module = nnx.eval_shape(lambda: Autoencoder(config, rngs=nnx.Rngs(0)))
+    module = abstract_module(lambda rngs: Autoencoder(config, rngs=rngs))
     shapes = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
     rules = names.network_rules(names.shapes_of(shapes))
     weights = names.modern_vae(component(folder, _NETWORK, variant))
@@ -214,7 +215,7 @@ def abstract_params(config: LatentDiffusionConfig) -> Any:
 
 def abstract_text(config: AnyTextConfig) -> Any:
     """The shapes of a text encoder's parameters, nested."""
-    module = nnx.eval_shape(lambda: text_encoder(config, rngs=nnx.Rngs(0)))
+    module = abstract_module(lambda rngs: text_encoder(config, rngs=rngs))
     return nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
 
 

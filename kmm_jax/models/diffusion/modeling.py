@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -14,6 +13,7 @@ from kmm_jax.models.diffusion.autoencoder import Autoencoder
 from kmm_jax.models.diffusion.config import LatentDiffusionConfig
 from kmm_jax.models.diffusion.text_encoders import text_encoder
 from kmm_jax.models.diffusion.unet import UNet
+from kmm_jax.models.keys import abstract_module
 
 
 class Conditioning(NamedTuple):
@@ -31,12 +31,11 @@ class Conditioning(NamedTuple):
 class LatentDiffusion(nnx.Module):
     """The three parts of Stable Diffusion under one roof."""
 
-    def __init__(self, config: LatentDiffusionConfig, *, rngs: nnx.Rngs, networks: Any = None):
-        """``networks`` gives UNet and autoencoder their keys, ``rngs`` if it is None."""
+    def __init__(self, config: LatentDiffusionConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.texts = nnx.List([text_encoder(each, rngs=rngs) for each in config.texts])
-        self.unet = UNet(config.unet, rngs=networks or rngs)
-        self.vae = Autoencoder(config.vae, rngs=networks or rngs)
+        self.unet = UNet(config.unet, rngs=rngs)
+        self.vae = Autoencoder(config.vae, rngs=rngs)
 
     def condition(self, ids: Sequence[Int[Array, "B T"]], *, skip: int = 0) -> Conditioning:
         """What the UNet sees of prompts.
@@ -60,20 +59,6 @@ class LatentDiffusion(nnx.Module):
         )
 
 
-class _OneKey:
-    """Random numbers for shapes alone: one key for all.
-
-    ``nnx.Rngs`` counts its keys in an array, and what tracing spends on that grows with the square
-    of the number of parameters: 17 seconds for the UNet of SD 1.5, where this takes one.
-    """
-
-    def __init__(self) -> None:
-        self._key = jax.random.key(0)
-
-    def params(self) -> jax.Array:
-        return self._key
-
-
 def abstract(config: LatentDiffusionConfig) -> LatentDiffusion:
     """The model with shapes in place of its parameters."""
-    return nnx.eval_shape(lambda: LatentDiffusion(config, rngs=nnx.Rngs(0), networks=_OneKey()))
+    return abstract_module(lambda rngs: LatentDiffusion(config, rngs=rngs))

@@ -25,6 +25,7 @@ from kmm_jax.corpus.scoring.watermark import (
 )
 from kmm_jax.data.shop import ShopConfig, render_item
 from kmm_jax.errors import ConfigError, UserError
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.models.watermark import CELL, MarkDetector
 from tools.watermark import marks, measure, samples, train
 
@@ -145,7 +146,7 @@ def test_laion_weights_are_scored_as_its_example_does(
     from kmm_jax.models.efficientnet import EfficientNetB3, timm_names
 
     names = ("classifier.0", "classifier.3", "classifier.5")
-    model = nnx.eval_shape(lambda: EfficientNetB3((625, 256, 2), rngs=nnx.Rngs(0)))
+    model = abstract_module(lambda rngs: EfficientNetB3((625, 256, 2), rngs=rngs))
     theirs = timm_names(model, names)
     weights = {}
     for path, variable in nnx.to_flat_state(nnx.state(model)):
@@ -224,7 +225,7 @@ def test_area_and_precision_against_brute_force() -> None:
 
 
 def test_a_smaller_picture_gets_a_smaller_heat_map() -> None:
-    model = nnx.eval_shape(lambda: MarkDetector(rngs=nnx.Rngs(0)))
+    model = abstract_module(lambda rngs: MarkDetector(rngs=rngs))
     pixels = jax.ShapeDtypeStruct((3, 64, 96, 3), np.uint8)
     model.eval()
     score, heat = nnx.eval_shape(lambda m, x: m(x), model, pixels)

@@ -25,6 +25,7 @@ from kmm_jax.interop.diffusers.folder import Published
 from kmm_jax.models.clip.config import XLMRobertaConfig
 from kmm_jax.models.diffusion.config import ResampledTextEncoderConfig
 from kmm_jax.models.diffusion.text_encoders import text_encoder
+from kmm_jax.models.keys import abstract_module
 from kmm_jax.text.adopted import adopt
 from kmm_jax.text.tokenizer import Tokenizer
 from tests import stable_diffusion
@@ -139,7 +140,7 @@ def test_the_code_beside_the_weights_gives_the_same_states(model: Published, fol
     assert np.array_equal(cut["input_ids"], ids)
     with torch.no_grad():
         expected = theirs(torch.from_numpy(ids).long(), attention_mask=None)
-    module = nnx.eval_shape(lambda: text_encoder(model.config.texts[0], rngs=nnx.Rngs(0)))
+    module = abstract_module(lambda rngs: text_encoder(model.config.texts[0], rngs=rngs))
     ours = nnx.merge(nnx.graphdef(module), model.params["texts"][0])
     with jax.default_matmul_precision("highest"):
         found = ours(jnp.asarray(ids))

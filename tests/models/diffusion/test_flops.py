@@ -15,6 +15,7 @@ from kmm_jax.models.diffusion import config as presets
 from kmm_jax.models.diffusion import flops
 from kmm_jax.models.diffusion.autoencoder import Autoencoder
 from kmm_jax.models.diffusion.unet import Added, UNet
+from kmm_jax.models.keys import abstract_module
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_counted_flops_are_those_of_xla(added: bool) -> None:
         time_ids=6 if added else 0,
         pooled_width=32 if added else 0,
     )
-    unet = nnx.eval_shape(lambda: UNet(config, rngs=nnx.Rngs(0)))
+    unet = abstract_module(lambda rngs: UNet(config, rngs=rngs))
 
     def predict(unet: UNet, x: Any, t: Any, context: Any, *more: Any) -> jax.Array:
         return unet(x, t, context, added=Added(*more) if added else None)
@@ -76,7 +77,7 @@ def test_counted_flops_are_those_of_xla(added: bool) -> None:
 
 def test_counted_flops_of_an_autoencoder_are_those_of_xla() -> None:
     config = presets.VAEConfig(widths=(64, 128), layers=1)
-    vae = nnx.eval_shape(lambda: Autoencoder(config, rngs=nnx.Rngs(0)))
+    vae = abstract_module(lambda rngs: Autoencoder(config, rngs=rngs))
     encoded = counted(vae, lambda vae, x: vae.posterior(x), (64, 128, 3))
     assert np.isclose(flops.encode_flops(config, 64, 128), encoded, rtol=0.03)
     decoded = counted(vae, lambda vae, z: vae.decode(z), (32, 64, 4))

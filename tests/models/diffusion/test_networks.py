@@ -18,6 +18,7 @@ from kmm_jax.models.diffusion.autoencoder import Autoencoder
 from kmm_jax.models.diffusion.modeling import LatentDiffusion, abstract
 from kmm_jax.models.diffusion.text_encoder import TextEncoder
 from kmm_jax.models.diffusion.unet import Added, UNet
+from kmm_jax.models.keys import abstract_module
 from tests import stable_diffusion
 
 _CLOSE = 2e-5  # of the output's scale
@@ -174,14 +175,14 @@ def test_presets_have_the_published_numbers_of_parameters(
 
 def test_a_unet_says_which_sides_it_takes() -> None:
     config = presets.tiny(vocabulary=600).unet
-    unet = nnx.eval_shape(lambda: UNet(config, rngs=nnx.Rngs(0)))
+    unet = abstract_module(lambda rngs: UNet(config, rngs=rngs))
     with pytest.raises(ValueError, match="6 x 8: both sides must divide by 4"):
         jax.eval_shape(lambda: unet(jnp.zeros((1, 6, 8, 4)), jnp.zeros(1), jnp.zeros((1, 3, 96))))
 
 
 def test_shapes_alone_are_those_of_a_model() -> None:
     config = presets.tiny(vocabulary=600)
-    made = nnx.eval_shape(lambda: LatentDiffusion(config, rngs=nnx.Rngs(0)))
+    made = abstract_module(lambda rngs: LatentDiffusion(config, rngs=rngs))
     assert nnx.graphdef(made) == nnx.graphdef(abstract(config))
     assert jax.tree.map(jnp.shape, nnx.state(made)) == jax.tree.map(
         jnp.shape, nnx.state(abstract(config))
