@@ -132,7 +132,7 @@ def _measured(
     from kmm_jax.data.datasets.fashion_pairs import COLORS, TYPES
     from tools.text_to_image import measure, stages
 
-    work = arguments.work / "measured"
+    keep = arguments.work / "pictures"
     asked = measure.asked(world, each=arguments.wordings)
     places = [
         TYPES.index(type_) * len(COLORS) + COLORS.index(color) for type_, color in asked.pairs
@@ -145,7 +145,7 @@ def _measured(
     def verdict(
         name: str, model: Path, language: str, **options: Any
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        images = measure.pictures(model, asked.prompts(language), **options)
+        images = measure.pictures(model, asked.prompts(language), keep, **options)
         shown.setdefault(name, images[order])
         print(f"{name}: {len(images)} pictures", file=sys.stderr, flush=True)
         return measure.verdict(images, asked, judge, real)
@@ -164,17 +164,14 @@ def _measured(
         name: measure.spread([hits for _, hits in found], english, asked)
         for name, found in verdicts.items()
     }
-    encoders = _encoders(world, generator, readers)
+    encoders = _encoders(world, generator, readers, arguments.work / "encoders")
     steps: dict[str, Any] = {}
     if not arguments.no_steps:
         for sampler in _SAMPLERS:
             steps[sampler] = {
-                str(count): measure.kept(
-                    work / f"steps-{sampler}-{count}.json",
-                    lambda sampler=sampler, count=count: verdict(  # type: ignore[misc]
-                        f"{sampler} {count}", generator, "en", sampler=sampler, steps=count
-                    )[0],
-                )
+                str(count): verdict(
+                    f"{sampler} {count}", generator, "en", sampler=sampler, steps=count
+                )[0]
                 for count in _STEPS
             }
     rows_shown = {name: images for name, images in shown.items() if name in rows}
@@ -206,22 +203,28 @@ def _measured(
 
 
 def _encoders(
-    world: Any, generator: Path, readers: dict[str, list[Path]]
+    world: Any, generator: Path, readers: dict[str, list[Path]], keep: Path
 ) -> dict[str, list[dict[str, float]]]:
     from kmm_jax.data.datasets.fashion_pairs import COLORS, TYPES
     from kmm_jax.data.datasets.fashion_prompts import Look, draw, plain
     from kmm_jax.evaluation.text_encoders import compare_text_encoders
     from kmm_jax.interop.diffusers import folder as folders
+    from tools.text_to_image import measure
 
     rng = random.Random(2)
     looks = [Look(type=type_, color=color) for type_ in TYPES for color in COLORS]
     pairs = [(draw(rng, look, "ko", "held_out"), plain(look, "en")) for look in looks]
     teacher = folders.read(generator)
-    found = {page.UNTAUGHT: [dict(compare_text_encoders(teacher, teacher, pairs))]}
+
+    def compared(model: Path) -> dict[str, float]:
+        return measure.kept(
+            keep / f"{model.name}.json",
+            lambda: dict(compare_text_encoders(folders.read(model), teacher, pairs)),
+        )
+
+    found = {page.UNTAUGHT: [compared(generator)]}
     for name, models in readers.items():
-        found[name] = [
-            dict(compare_text_encoders(folders.read(model), teacher, pairs)) for model in models
-        ]
+        found[name] = [compared(model) for model in models]
     return found
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +16,10 @@ from kmm_jax.data.datasets.fashion_pairs import COLORS, TYPES, Pair
 from kmm_jax.data.datasets.fashion_prompts import Look, draw
 from kmm_jax.evaluation.bootstrap import intervals
 from kmm_jax.evaluation.kernel_distance import kernel_distance
-from kmm_jax.files import read_json, write_json
+from kmm_jax.files import atomic_write, read_json, write_json
 from kmm_jax.generation.loading import load_pipeline
 from kmm_jax.generation.request import Request
+from kmm_jax.interop.diffusers import folder as folders
 from tools.text_to_image.classifier import Classifier
 from tools.text_to_image.data import World, pair_name
 
@@ -56,17 +59,36 @@ def asked(world: World, *, each: int, seed: int = 0) -> Asked:
 def pictures(
     model: Path,
     prompts: Sequence[str],
+    keep: Path,
     *,
     steps: int = STEPS,
     sampler: str = SAMPLER,
     guidance: float = GUIDANCE,
 ) -> np.ndarray:
-    """A picture of each prompt (N, S, S, 3) uint8; the same place has the same noise."""
+    """A picture of each prompt (N, S, S, 3) uint8; the same place has the same noise.
+
+    Made once for the same question to the same model: they are kept in the folder ``keep``.
+    """
+    asked = (*prompts, steps, sampler, guidance, (model / folders.INDEX).stat().st_mtime_ns)
+    name = hashlib.sha256(repr((asked, model.name)).encode()).hexdigest()[:12]
+    file = keep / f"{model.name}-{sampler}-{steps}-{name}.npy"
+    if not file.is_file():
+        made = _pictures(model, prompts, steps, sampler, guidance)
+        keep.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file) as place:
+            np.save(place, made)
+    return np.load(file, allow_pickle=False)
+
+
+def _pictures(
+    model: Path, prompts: Sequence[str], steps: int, sampler: str, guidance: float
+) -> np.ndarray:
     pipeline = load_pipeline(model)
     made = []
-    for start in range(0, len(prompts), _BATCH):
-        some = list(prompts[start : start + _BATCH])
-        fill = _BATCH - len(some)  # so that one program serves all
+    batch = math.ceil(len(prompts) / math.ceil(len(prompts) / _BATCH))
+    for start in range(0, len(prompts), batch):
+        some = list(prompts[start : start + batch])
+        fill = batch - len(some)  # so that one program serves all
         request = Request(
             prompts=(*some, *some[-1:] * fill),
             sampler=sampler,
