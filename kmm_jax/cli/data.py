@@ -72,6 +72,9 @@ def add(subparsers: Any) -> None:
     shards.add_argument(
         "--questions", action="store_true", help="shop: questions with answers as well"
     )
+    shards.add_argument(
+        "--attributes", action="store_true", help="shop: each thing's category and attributes"
+    )
     shards.set_defaults(run=_shards)
 
 
@@ -205,6 +208,7 @@ def _shards(arguments: argparse.Namespace) -> int:
             image_size=arguments.image_size,
             english=arguments.english,
             questions=arguments.questions,
+            attributes=arguments.attributes,
         )
         print(f"{arguments.output}: shards of the built-in shop")
         return 0

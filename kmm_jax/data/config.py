@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from kmm_jax.data.augment import AugmentConfig
 from kmm_jax.data.latents import shape_of as latents_shape
 from kmm_jax.data.schema import QUESTIONS, TEXT_FIELDS
+from kmm_jax.data.statements import KNOWN, STATEMENTS
 from kmm_jax.data.text_pairs import TextPairs
 from kmm_jax.errors import ConfigError, nearest
 
@@ -42,7 +43,10 @@ class DataConfig:
     ones. A row's text is drawn from the ``fields`` it has, by their weights, then within the field
     (queries by their counts). ``styled`` puts the field's style token in front (Prompt-CoCa, slide
     3.2); without it, plain CoCa. The field ``questions`` draws a question with its answer instead
-    of a text; a batch then has ``target`` beside ``text``. ``max_bad_share`` is the share of
+    of a text; a batch then has ``target`` beside ``text``. The field ``statements`` draws an
+    attribute of a thing in the picture as a sentence, with the name of a category it falls under,
+    but for the share ``alone`` of pictures (``data/statements.py``); a batch then has
+    ``category``, ``statement`` and ``known``. ``max_bad_share`` is the share of
     unusable rows that stops a run. ``threads`` decode; None means one per processor available, 32
     at most.
 
@@ -69,6 +73,7 @@ class DataConfig:
         ("query", 1.0),
     )
     styled: bool = True
+    alone: float = 0.25
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     views: tuple[AugmentConfig, ...] = ()
     sizes: bool = False
@@ -87,13 +92,19 @@ class DataConfig:
         if not self.fields:
             raise ConfigError("data.fields is empty; name at least one, such as ('title', 1.0)")
         for name, weight in self.fields:
-            if name not in (*TEXT_FIELDS, QUESTIONS):
-                known = (*TEXT_FIELDS, QUESTIONS)
+            known = (*TEXT_FIELDS, QUESTIONS, STATEMENTS)
+            if name not in known:
                 raise ConfigError(f"data.fields: no field {name!r}" + nearest(name, known))
             if not weight > 0:
                 raise ConfigError(f"data.fields: the weight of {name!r} must be above 0: {weight}")
         if len(dict(self.fields)) < len(self.fields):
             raise ConfigError(f"data.fields names a field twice: {self.fields}")
+        if {QUESTIONS, STATEMENTS} <= dict(self.fields).keys():
+            raise ConfigError(
+                f"data.fields has both {QUESTIONS} and {STATEMENTS}, which no task learns together"
+            )
+        if not 0 <= self.alone <= 1:
+            raise ConfigError(f"data.alone is a share of pictures, 0 to 1, found {self.alone}")
         if not (
             isinstance(self.views, tuple)
             and all(isinstance(one, AugmentConfig) for one in self.views)
@@ -113,6 +124,11 @@ class DataConfig:
 def has_questions(config: DataConfig) -> bool:
     """Whether examples may be questions with their answers."""
     return any(name == QUESTIONS for name, _ in config.fields)
+
+
+def has_statements(config: DataConfig) -> bool:
+    """Whether examples may be statements about a thing in the picture."""
+    return any(name == STATEMENTS for name, _ in config.fields)
 
 
 def thread_count(config: DataConfig) -> int:
@@ -147,6 +163,10 @@ def batch_shapes(
     }
     if has_questions(config):
         shapes["target"] = ((rows, config.text_length), "bool")
+    if has_statements(config):
+        shapes["category"] = ((rows, config.text_length), "int32")
+        shapes["statement"] = ((rows,), "int32")
+        shapes["known"] = ((rows, KNOWN), "int32")
     if config.sizes:
         shapes["time_ids"] = ((rows, SIZES), "float32")
     if config.views:

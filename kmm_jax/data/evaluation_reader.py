@@ -17,6 +17,7 @@ from kmm_jax.data.pipeline import read_row
 from kmm_jax.data.reading import in_order
 from kmm_jax.data.sequences import SequenceMaker, sequence
 from kmm_jax.data.sources import Source
+from kmm_jax.data.statements import Described
 from kmm_jax.errors import DataError
 
 
@@ -86,7 +87,8 @@ def _good_rows(
             "row": np.array(number, np.int32),
         }
         if tokenizer is not None:
-            field, text, _ = min(good.texts, key=lambda one: fields.index(one[0]))
+            field, found, _ = min(good.texts, key=lambda one: fields.index(one[0]))
+            text = found.first() if isinstance(found, Described) else found
             made |= sequence(tokenizer, field, text, config)
         return made
 

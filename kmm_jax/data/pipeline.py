@@ -21,14 +21,15 @@ from kmm_jax.data.latents import LatentDraws, LatentSource
 from kmm_jax.data.questions import Question, questions
 from kmm_jax.data.schema import QUESTIONS, texts
 from kmm_jax.data.sources import Row, Source
+from kmm_jax.data.statements import STATEMENTS, Described, Statement, described
 from kmm_jax.errors import DataError
 
 # Grain's shuffle costs 7 ms a row in a set of 10 and 0.05 ms in one of 1,000 (grain 0.2.18): it
 # draws from a range of a fixed least size until a number falls into the set.
 _SMALL = 1000
 
-Choice = tuple[str, str | Question, float]
-"""A field, one of its texts or questions, and its weight within the field."""
+Choice = tuple[str, str | Question | Described, float]
+"""A field, one of its texts or questions, or all its items, and its weight within the field."""
 
 
 _T = TypeVar("_T")
@@ -36,7 +37,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A row made ready: its arrays, one of its texts or questions, where both came from.
+    """A row made ready: its arrays, one of its texts, questions or statements, where from.
 
     ``arrays`` are what a batch holds of its picture: ``image``, the augmented image, and with
     ``config.views`` further ones, ``views`` (V, S, S, 3); of a row of latents, ``latents``. With
@@ -44,7 +45,7 @@ class Example:
     """
 
     arrays: dict[str, np.ndarray]
-    text: str | Question
+    text: str | Question | Statement
     field: str
     source: int
     row: int
@@ -182,6 +183,9 @@ def read_row(
     row = source.read(number)
     every: list[Choice] = [*texts(row.record)]
     every += [(QUESTIONS, question, 1.0) for question in questions(row.record)]
+    asked = fields is None or STATEMENTS in fields
+    if asked and (items := described(row.record)) is not None:
+        every.append((STATEMENTS, items, 1.0))
     wanted = [one for one in every if fields is None or one[0] in fields]
     if fields is not None and not wanted:
         raise BadRowError("text", f"{row.key}: no text in {', '.join(fields)}", key=row.key)
@@ -196,7 +200,7 @@ def draw_text(
     choices: Sequence[Choice],
     field_weights: Sequence[tuple[str, float]],
     rng: np.random.Generator,
-) -> tuple[str, str | Question]:
+) -> tuple[str, str | Question | Described]:
     """A field and a text: the field by its weight among those present, then the text by its own."""
     present = {field for field, _, _ in choices}
     fields = [(field, weight) for field, weight in field_weights if field in present]
@@ -263,7 +267,8 @@ class _Exemplify:
             decode=maker.decode,
             bad_rows=self._bad_rows,
         )
-        field, text = draw_text(good.texts, self._config.fields, rng)
+        field, drawn = draw_text(good.texts, self._config.fields, rng)
+        text = drawn.draw(rng, alone=self._config.alone) if isinstance(drawn, Described) else drawn
         return Example(
             arrays=maker.arrays(good.picture, good.row, rng),
             text=text,

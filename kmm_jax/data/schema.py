@@ -45,8 +45,8 @@ def parse_record(raw: bytes) -> dict[str, Any]:
 def validate_record(record: dict[str, Any]) -> dict[str, Any]:
     """``record`` with the space around ``image_hash`` removed, once every field has its type.
 
-    ``image_hash`` and one non-empty text, or a question, are required; attributes alone do not
-    count. A field that is null counts as absent.
+    ``image_hash`` and one non-empty text, a question or an item are required; attributes alone do
+    not count. A field that is null counts as absent.
 
     Raises:
         DataError: naming the field, what it must be and what was found.
@@ -65,7 +65,9 @@ def validate_record(record: dict[str, Any]) -> dict[str, Any]:
                 f"{field} must have one entry per query: {len(queries)} queries, "
                 f"{len(values)} entries"
             )
-    if not record.get(QUESTIONS) and all(name == "attributes" for name, _, _ in _each_text(record)):
+    if not (record.get(QUESTIONS) or record.get("items")) and all(
+        name == "attributes" for name, _, _ in _each_text(record)
+    ):
         raise DataError("no text: title, caption, product_name and query are all empty")
     return {**record, "image_hash": image_hash.strip()}
 
@@ -149,6 +151,14 @@ def _is_attributes(value: Any) -> bool:
     )
 
 
+def _is_item(value: Any) -> bool:
+    """Whether it is a thing with a category and attributes, if it has them, as a record's."""
+    return isinstance(value, dict) and all(
+        value.get(name) is None or _TYPES[name][0](value[name])
+        for name in ("category", "attributes")
+    )
+
+
 def _is_size(value: Any) -> bool:
     return _list_of(_is_whole)(value) and len(value) == 2
 
@@ -178,6 +188,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
         _list_of(_is_question),
         'a list of {"question": ..., "answer": ...}, none of them empty',
     ),
+    "items": (_list_of(_is_item), 'a list of {"category": ..., "attributes": {...}}'),
     "title_kelip_score": (_is_number, "a number or null"),
     "query_kelip_score": (
         _list_of(lambda v: v is None or _is_number(v)),

@@ -21,6 +21,7 @@ FIELD_STYLES: Mapping[str, Style] = MappingProxyType(
         "query_en": "query",
         "product_name": "shopping",
         "attributes": "shopping",
+        "statements": "shopping",
     }
 )
 """The style of each text field of a row (slide 3.2)."""

@@ -21,7 +21,8 @@ from kmm_jax.data.shop.backgrounds import BACKGROUNDS
 from kmm_jax.data.shop.combinations import Split, further, garment, pair_of
 from kmm_jax.data.shop.ensembles import write_several
 from kmm_jax.data.shop.scene import Picture, Scene, paint
-from kmm_jax.data.shop.wording import write
+from kmm_jax.data.shop.vocabulary import KINDS
+from kmm_jax.data.shop.wording import visible_attributes, write
 from kmm_jax.errors import ConfigError
 
 _WHITE = 250
@@ -34,7 +35,8 @@ class ShopConfig:
 
     ``image_size`` is the side in pixels, 32 to 1024; ``several_share`` is the share of pictures
     with two or three garments, 0 to 1. ``english`` adds ``caption_en`` and ``query_en`` to the
-    records, ``questions`` questions with their answers; all else stays the same.
+    records, ``questions`` questions with their answers, ``attributes`` the field ``items`` with
+    each garment's category and visible attributes; all else stays the same.
 
     Raises:
         ConfigError: a value out of its range.
@@ -47,6 +49,7 @@ class ShopConfig:
     several_share: float = 0.2
     english: bool = False
     questions: bool = False
+    attributes: bool = False
 
     def __post_init__(self) -> None:
         if self.items < 0:
@@ -143,6 +146,11 @@ def render_item(config: ShopConfig, index: int) -> Item:
             split=config.split,
             rng=_stream(config, index, "questions"),
         )
+    if config.attributes:
+        record["items"] = [
+            {"category": KINDS[one.kind].category, "attributes": visible_attributes(one)}
+            for one in scene.garments
+        ]
     return Item(record=record, image=picture.image, jpeg=jpeg)
 
 

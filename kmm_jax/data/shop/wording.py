@@ -149,12 +149,18 @@ def _caption(garment: Garment, background: str, rng: Random) -> str:
     )
 
 
-def _attributes(garment: Garment, rng: Random) -> dict[str, Any]:
-    values: dict[str, Any] = dict(garment.attributes)
+def visible_attributes(garment: Garment) -> dict[str, str]:
+    """What one sees of a garment: of its type, and colour, pattern and the pattern's colour."""
+    values = dict(garment.attributes)
     values["색상"] = COLOURS_BY_KEY[garment.colour].ko
     values["패턴"] = PATTERNS_BY_KEY[garment.pattern].ko
     if garment.ink is not None:
         values["배색"] = COLOURS_BY_KEY[garment.ink].ko
+    return values
+
+
+def _attributes(garment: Garment, rng: Random) -> dict[str, Any]:
+    values: dict[str, Any] = visible_attributes(garment)
     if rng.random() < 0.6:
         materials = rng.sample(KINDS[garment.kind].materials, rng.randint(1, 2))
         values["주요소재"] = materials if len(materials) > 1 else materials[0]

@@ -42,16 +42,18 @@ def write_shop(
     image_size: int,
     english: bool = False,
     questions: bool = False,
+    attributes: bool = False,
     processes: int | None = None,
 ) -> dict[str, Any]:
     """Write ``train-*.tar`` and ``test-*.tar`` into ``folder``, replacing an older shop there.
 
-    ``train`` and ``test`` are numbers of items, ``image_size`` the side in pixels; ``english`` and
-    ``questions`` are as in :class:`ShopConfig`. The folder appears at once, whole, with a
-    ``shop.json`` that tells what it holds; where that is already what is asked for, nothing is
-    done. Of an older shop, the shards and their indexes go; whatever else was put beside them, such
-    as a tokenizer, stays. ``processes`` is one a core by default; the bytes do not depend on it. A
-    script that calls this with several processes needs the usual ``if __name__ == "__main__":``.
+    ``train`` and ``test`` are numbers of items, ``image_size`` the side in pixels; ``english``,
+    ``questions`` and ``attributes`` are as in :class:`ShopConfig`. The folder appears at once,
+    whole, with a ``shop.json`` that tells what it holds; where that is already what is asked for,
+    nothing is done. Of an older shop, the shards and their indexes go; whatever else was put
+    beside them, such as a tokenizer, stays. ``processes`` is one a core by default; the bytes do
+    not depend on it. A script that calls this with several processes needs the usual
+    ``if __name__ == "__main__":``.
 
     Returns:
         What ``shop.json`` holds; equal for equal shops.
@@ -63,14 +65,14 @@ def write_shop(
     folder = Path(folder)
     wanted = _description(train=train, test=test, seed=seed, image_size=image_size)
     # Not said where it is off, so that a shop from before these texts stays what it is.
-    wanted |= {name: True for name, on in (("english", english), ("questions", questions)) if on}
+    more = {"english": english, "questions": questions, "attributes": attributes}
+    wanted |= {name: True for name, on in more.items() if on}
     both = ShopConfig(
         items=train,
         seed=seed,
         image_size=image_size,
         split="train",
-        english=english,
-        questions=questions,
+        **more,
     )
     configs = [both, dataclasses.replace(both, items=test, split="test")]
     if processes is not None and processes < 1:
