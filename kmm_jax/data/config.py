@@ -46,7 +46,7 @@ class DataConfig:
     of a text; a batch then has ``target`` beside ``text``. The field ``statements`` draws an
     attribute of a thing in the picture as a sentence, with the name of a category it falls under,
     but for the share ``alone`` of pictures (``data/statements.py``); a batch then has
-    ``category``, ``statement`` and ``known``. ``max_bad_share`` is the share of
+    ``category``, ``asked``, ``statement`` and ``known``. ``max_bad_share`` is the share of
     unusable rows that stops a run. ``threads`` decode; None means one per processor available, 32
     at most.
 
@@ -165,6 +165,7 @@ def batch_shapes(
         shapes["target"] = ((rows, config.text_length), "bool")
     if has_statements(config):
         shapes["category"] = ((rows, config.text_length), "int32")
+        shapes["asked"] = ((rows,), "bool")
         shapes["statement"] = ((rows,), "int32")
         shapes["known"] = ((rows, KNOWN), "int32")
     if config.sizes:

@@ -35,9 +35,9 @@ def sequence(
     ``text`` is int32, with the style of its field unless that is off. Where the configuration has
     questions, ``target`` is bool: true where a token may be predicted, which in a question's row is
     its answer, and everywhere in a text's. Where it has statements, ``category`` is int32 like
-    ``text``, what is asked with the picture; ``statement``, of (), stands for what is stated, and
-    ``known`` (KNOWN,) for all that is known to be true beside it, 0 behind the last. A text of
-    another field is then a statement about the picture alone.
+    ``text``, what is asked with the picture, if ``asked`` is true; ``statement``, of (), stands
+    for what is stated, and ``known`` (KNOWN,) for all that is known to be true, 0 behind the
+    last. A text of another field is then a statement about the picture alone.
     """
     if has_statements(config):
         return _stated(tokenizer, field, text, config)
@@ -63,10 +63,11 @@ def _stated(
         words, category, codes = text, "", (text_code(text),)
     known_A[: len(codes)] = codes
     style = style_of(field) if config.styled else None
-    asked: Style | None = "query" if config.styled else None
+    style_of_category: Style | None = "query" if config.styled else None
     return {
         "text": tokenizer.sequences([words], style, config.text_length)[0],
-        "category": tokenizer.sequences([category], asked, config.text_length)[0],
+        "category": tokenizer.sequences([category], style_of_category, config.text_length)[0],
+        "asked": np.asarray(bool(category)),
         "statement": np.asarray(codes[0], np.int32),
         "known": known_A,
     }

@@ -19,6 +19,7 @@ from kmm_jax.inference.agreement import disagreements
 from kmm_jax.inference.loading import imported, in_use, of_another_library, read
 from kmm_jax.inference.vocabulary import swap
 from kmm_jax.interop.native import Exported, flatten, parameter_shapes, unflatten
+from kmm_jax.models.attributes.config import AttributesConfig
 from kmm_jax.models.clip.config import CLIPConfig
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.registry import ModelConfig
@@ -29,7 +30,7 @@ from kmm_jax.training.beginning import OF_WEIGHTS
 from kmm_jax.training.parameter_names import chosen
 from kmm_jax.training.run_place import location
 
-_POSITIONS = ("vision/positions", "clip/vision/positions")  # the latter of a SLIP
+_POSITIONS = ("vision/positions", "clip/vision/positions")  # the latter over a CLIP
 _TOKENS = ("text/embedding/tokens/embedding", "text/tokens/embedding")  # the latter of a OneR
 _LOGITS = "text/logits/kernel"
 _SHOWN = 5
@@ -227,9 +228,9 @@ def initial_params(
 def _as_family(config: ModelConfig, exported: Exported) -> Exported:
     """The weights under the names that the family of ``config`` has for them."""
     given, params = exported.config, exported.params
-    if isinstance(config, SLIPConfig) and isinstance(given, CLIPConfig):
+    if isinstance(config, SLIPConfig | AttributesConfig) and isinstance(given, CLIPConfig):
         return dataclasses.replace(exported, params={"clip": params})
-    if isinstance(config, SLIPConfig):
+    if isinstance(config, SLIPConfig | AttributesConfig):
         return exported
     exported = in_use(exported)
     if not (isinstance(config, CoCaConfig) and isinstance(exported.config, CLIPConfig)):

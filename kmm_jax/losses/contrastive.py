@@ -23,7 +23,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kmm_jax.losses.blocks import Plan, block_logits, blocks, make_plan, product
 
-
 # Where all columns of a block are excluded; infinities would make NaN of their difference.
 _LEAST = float(jnp.finfo(jnp.float32).min)
 

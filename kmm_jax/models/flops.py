@@ -7,6 +7,7 @@ XLA keeps the number the same whatever the compiler fuses or rematerialises.
 
 from __future__ import annotations
 
+from kmm_jax.models.attributes.config import AttributesConfig
 from kmm_jax.models.clip.config import CLIPConfig, XLMRobertaConfig
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.oner.config import ImageInputConfig, OneRConfig
@@ -111,19 +112,37 @@ def _clip(config: CLIPConfig) -> dict[str, float]:
         length=text.length,
         causal=not isinstance(text, XLMRobertaConfig),
     )
-    projection = 2 * embedding * text.width
-    if isinstance(text, XLMRobertaConfig) and text.projection == "mlp":
-        projection = 2 * ((text.width + embedding) // 2) * (text.width + embedding)
     return {
         "image": _vision(config.vision) + 2 * embedding * config.vision.width,
-        "text": layers + projection,
+        "text": layers + _text_projection(config),
     }
+
+
+def _text_projection(config: CLIPConfig) -> float:
+    text, embedding = config.text, config.embedding
+    if isinstance(text, XLMRobertaConfig) and text.projection == "mlp":
+        return 2 * ((text.width + embedding) // 2) * (text.width + embedding)
+    return 2 * embedding * text.width
 
 
 def _slip(config: SLIPConfig) -> dict[str, float]:
     head, width = config.head, config.vision.width
     head_flops = 2 * (width * head.hidden + head.hidden**2 + head.hidden * head.embedding)
     return {**_clip(config.clip), "views": VIEWS * (_vision(config.vision) + head_flops)}
+
+
+def _attributes(config: AttributesConfig) -> dict[str, float]:
+    """A picture with a category, and an attribute in words."""
+    both, vision, text = _clip(config.clip), config.vision, config.text
+    fused = 4.0 * vision.width * vision.hidden + 2 * text.width * vision.width
+    if config.fusion == "attend":
+        fused += _pooler(
+            queries=1, width=vision.width, length=vision.patches, context_width=vision.width
+        )
+    else:
+        fused = 2.0 * vision.hidden * (2 * vision.width + text.width)
+    category = both["text"] - _text_projection(config.clip)
+    return {**both, "category": category + fused}
 
 
 def _oner_stream(config: OneRConfig, length: int) -> float:
@@ -208,12 +227,15 @@ def oner_step_flops(
 def forward_flops(config: ModelConfig) -> dict[str, float]:
     """Operations of one example's forward pass, by part.
 
-    Image and text; for CoCa the caption besides, for SLIP the views that it is trained on.
+    Image and text; for CoCa the caption besides, for SLIP the views that it is trained on,
+    for attribute search the category that is asked for.
     """
     if isinstance(config, OneRConfig):
         return _oner(config)
     if isinstance(config, SLIPConfig):
         return _slip(config)
+    if isinstance(config, AttributesConfig):
+        return _attributes(config)
     return _coca(config) if isinstance(config, CoCaConfig) else _clip(config)
 
 

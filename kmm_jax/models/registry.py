@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kmm_jax.errors import ConfigError, nearest
+from kmm_jax.models.attributes.config import PRESETS as ATTRIBUTES_PRESETS
+from kmm_jax.models.attributes.config import AttributesConfig
 from kmm_jax.models.clip.config import PRESETS as CLIP_PRESETS
 from kmm_jax.models.clip.config import CLIPConfig, XLMRobertaConfig
 from kmm_jax.models.coca.config import PRESETS as COCA_PRESETS
@@ -21,7 +23,7 @@ from kmm_jax.models.slip.config import SLIPConfig
 if TYPE_CHECKING:
     from flax import nnx
 
-ModelConfig = CLIPConfig | SLIPConfig | CoCaConfig | OneRConfig
+ModelConfig = CLIPConfig | SLIPConfig | CoCaConfig | OneRConfig | AttributesConfig
 
 # Family -> (configuration, where its module is defined); modules are imported when one is built.
 _FAMILIES: dict[str, tuple[type, str]] = {
@@ -29,6 +31,7 @@ _FAMILIES: dict[str, tuple[type, str]] = {
     "slip": (SLIPConfig, "kmm_jax.models.slip.modeling:SLIP"),
     "coca": (CoCaConfig, "kmm_jax.models.coca.modeling:CoCa"),
     "oner": (OneRConfig, "kmm_jax.models.oner.modeling:OneR"),
+    "attributes": (AttributesConfig, "kmm_jax.models.attributes.modeling:Attributes"),
 }
 
 # What a part is, where a field takes parts of several kinds. The first kind of such a field has no
@@ -40,6 +43,7 @@ PRESETS: dict[str, Callable[..., ModelConfig]] = {
     **SLIP_PRESETS,
     **COCA_PRESETS,
     **ONER_PRESETS,
+    **ATTRIBUTES_PRESETS,
 }
 
 

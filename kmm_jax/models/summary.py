@@ -9,6 +9,7 @@ import jax
 from flax import nnx
 
 from kmm_jax.models import registry
+from kmm_jax.models.attributes.config import AttributesConfig
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.flops import forward_flops_total
 from kmm_jax.models.keys import abstract_module
@@ -32,7 +33,7 @@ def summarise(config: ModelConfig) -> dict[str, Any]:
     ``total`` counts everything.
     """
     module: Any = abstract_module(lambda rngs: registry.build(config, rngs=rngs))
-    towers = module.clip if isinstance(config, SLIPConfig) else module
+    towers = module.clip if isinstance(config, SLIPConfig | AttributesConfig) else module
     image, text = parameters(towers.vision), parameters(towers.text)
     shared = 0
     if isinstance(config, OneRConfig):

@@ -84,9 +84,9 @@ def _two_passes(
             return bound.per_example(module, rows, jax.random.fold_in(key, number))
 
     def over_batch(
-        params: Any, vectors_Pn: Any, sums: Any, teacher: Any
+        params: Any, real_Pn: Any, sums: Any, whole_Pn: Any, teacher: Any
     ) -> tuple[jax.Array, dict[str, Any]]:
-        vectors_N = jax.tree.map(lambda x: _join(x, mesh), vectors_Pn)
+        vectors_N = jax.tree.map(lambda x: _join(x, mesh), _united(real_Pn, whole_Pn))
         bound = _bound(task, graphdef, teacher)
         return bound.over_batch(nnx.merge(graphdef, model(params)), vectors_N, sums, mesh)
 
@@ -100,19 +100,42 @@ def _two_passes(
         one_part = jax.tree.map(lambda x: x[0], rows_Pn)
         shapes = jax.eval_shape(per_example, params, teacher, one_part, key)[1]
         sums, vectors_Pn = jax.lax.scan(first, _zeros(shapes), rows_Pn)
+        real_Pn, whole_Pn = _parted(vectors_Pn)
         (loss, metrics), (direct, vector_gradients_Pn, sum_gradients) = jax.value_and_grad(
             over_batch, argnums=(0, 1, 2), has_aux=True
-        )(params, vectors_Pn, sums, teacher)
+        )(params, real_Pn, sums, whole_Pn, teacher)
 
         def second(grads: Any, inputs: Any) -> tuple[Any, None]:
             part, vector_gradients_n = inputs
-            _, back = jax.vjp(lambda params: per_example(params, teacher, part, key), params)
+
+            def vectors(params: Any) -> tuple[Any, Any]:
+                vectors_n, more = per_example(params, teacher, part, key)
+                return _parted(vectors_n)[0], more
+
+            _, back = jax.vjp(vectors, params)
             return jax.tree.map(jnp.add, grads, back((vector_gradients_n, sum_gradients))[0]), None
 
         grads, _ = jax.lax.scan(second, direct, (rows_Pn, vector_gradients_Pn))
         return loss, metrics, grads
 
     return gradients_of
+
+
+def _parted(vectors: Any) -> tuple[Any, Any]:
+    """The real numbers among vectors, and the whole ones without a gradient; None elsewhere."""
+
+    def is_real(x: jax.Array) -> bool:
+        return jnp.issubdtype(x.dtype, jnp.inexact)
+
+    real = jax.tree.map(lambda x: x if is_real(x) else None, vectors)
+    return real, jax.tree.map(lambda x: None if is_real(x) else x, vectors)
+
+
+def _united(real: Any, whole: Any) -> Any:
+    """The inverse of ``_parted``."""
+    return jax.tree.map(
+        lambda one, other: other if one is None else one, real, whole, is_leaf=lambda x: x is None
+    )
 
 
 def _mean_of_parts(gradients_of: Gradients, mesh: Mesh, parts: int) -> Gradients:

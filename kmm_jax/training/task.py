@@ -88,7 +88,10 @@ class SplitTask(Task, Protocol):
     def per_example(
         self, module: Any, batch: Mapping[str, jax.Array], key: jax.Array
     ) -> tuple[Any, Any]:
-        """Arrays with a leading dimension of examples, and float scalars that add up over them."""
+        """Arrays with a leading dimension of examples, and float scalars that add up over them.
+
+        Whole numbers among the arrays reach ``over_batch`` and have no gradient.
+        """
         ...
 
     def over_batch(
