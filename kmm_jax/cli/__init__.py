@@ -29,6 +29,7 @@ _GROUPS = (
     "heatmap",
     "check_parity",
     "ask",
+    "attributes",
     "generate",
     "latents",
     "table",

@@ -22,6 +22,7 @@ from kmm_jax.data.augment import resize_centre
 from kmm_jax.data.images import decode
 from kmm_jax.errors import UserError
 from kmm_jax.models import registry
+from kmm_jax.models.attributes.config import AttributesConfig
 from kmm_jax.models.coca import decoding
 from kmm_jax.models.coca.config import CoCaConfig
 from kmm_jax.models.keys import abstract_module
@@ -91,6 +92,7 @@ class Model:
         self._heat_map = jax.jit(self._with_module(_heat_map))
         self._logit_scale = jax.jit(self._with_module(lambda module: module.logit_scale))
         self._embed_pair = jax.jit(self._with_module(_encode_pair))
+        self._embed_query = jax.jit(self._with_module(_encode_query))
 
     def with_params(self, params: Any, *, hash: str, step: int | None = None) -> Model:
         """The same model with other parameters, sharing what is compiled."""
@@ -186,6 +188,36 @@ class Model:
         """
         pairs = self._pairs(images, texts, style, batch_size)
         return self._in_batches(self._embed_pair, pairs, batch_size)
+
+    def embed_query(
+        self,
+        images: Sequence[ImageLike],
+        categories: Sequence[str],
+        *,
+        batch_size: int = 64,
+    ) -> np.ndarray:
+        """Unit vectors (N, E), float32, of pictures each asked about the category at its side.
+
+        An empty name asks about the picture alone (slide 3.1).
+
+        Raises:
+            UserError: the model knows no categories, or not as many of them as images.
+        """
+        if not isinstance(self.config, AttributesConfig):
+            raise UserError(
+                f"{self.path} is a {registry.family(self.config)} model, which takes no category "
+                "with a picture; train one that does (configs/attributes)"
+            )
+        asked = np.asarray([bool(normalize(name)) for name in categories], bool)
+        batches = (
+            (*pair, *rows)
+            for pair, rows in zip(
+                self._pairs(images, categories, "query", batch_size),
+                _parts(asked, batch_size),
+                strict=True,
+            )
+        )
+        return self._in_batches(self._embed_query, batches, batch_size)
 
     def _pairs(
         self, images: Sequence[ImageLike], texts: Sequence[str], style: Style | None, size: int
@@ -429,6 +461,10 @@ def _encode_image(module: Any, pixels: Any) -> Any:
 def _encode_text(module: Any, ids: Any) -> Any:
     vectors = module.encode_text(ids)
     return vectors[0] if isinstance(vectors, tuple) else vectors
+
+
+def _encode_query(module: Any, pixels: Any, category: Any, asked: Any) -> Any:
+    return module.encode_query(pixels, category, asked)
 
 
 def _encode_pair(module: Any, pixels: Any, ids: Any) -> Any:
