@@ -24,6 +24,7 @@ from kmm_jax.evaluation.report import Score, Table
 _NO_TEXT_LENGTH = 4
 _TOP = 5
 _LEAST_TRUE = 10
+_COMMON = 0.9
 
 Scores = Callable[[Sequence[Any], Sequence[str]], np.ndarray]
 """Pictures and a category for each (empty: none) to scores (Q, A)."""
@@ -135,7 +136,8 @@ def score_attributes(
 
     ``value/KEY``: of the queries under which the key has a true value, the share whose highest
     score among the key's values is a true one. ``precision@5``: of the five highest scores of all,
-    the share that is true. ``kind@5``: the share whose key is one that the things asked about have.
+    the share that is true. ``kind@5``: of the five highest under keys that not nearly everything
+    has, as it has a colour, the share whose key the things asked about have.
 
     Args:
         calibration: orders attributes of different keys by probability; by cosine without.
@@ -163,9 +165,10 @@ def score_attributes(
         protocol=(
             f"{len(asked.categories):,} questions about pictures of {name}: each alone, and with "
             "the name of every category that something in it falls under. value: the best value "
-            f"of a key is true. precision@{_TOP} and kind@{_TOP}: of the {_TOP} best attributes, "
-            "those that are true, and whose key the things asked about have. several: pictures "
-            "of several things. chance: the commonest attributes, whatever the picture."
+            f"of a key is true. precision@{_TOP}: of the {_TOP} best attributes, those that are "
+            f"true. kind@{_TOP}: of the {_TOP} best under keys that less than {_COMMON:.0%} of "
+            "questions have, those whose key the things asked about have. several: pictures of "
+            "several things. chance: the commonest attributes, whatever the picture."
         ),
         scores=tuple(scores),
         facts={"queries": len(asked.categories), "attributes": len(asked.attributes)},
@@ -193,12 +196,23 @@ def _of_group(
     blind_QA = np.broadcast_to(prior_A, true_QA.shape)
     scores = [
         Score(
-            name=f"{group}/{what}@{_TOP}",
-            value=at_top(order_QA[rows], which_QA),
-            chance=at_top(blind_QA, which_QA),
+            name=f"{group}/precision@{_TOP}",
+            value=at_top(order_QA[rows], true_QA),
+            chance=at_top(blind_QA, true_QA),
         )
-        for what, which_QA in (("precision", true_QA), ("kind", kind_QA))
     ]
+    # A key that nearly everything has says nothing of kinds.
+    own_A = kind_QA.mean(axis=0) < _COMMON
+    some = kind_QA[:, own_A].any(axis=1)
+    if some.any():
+        kinds = kind_QA[some][:, own_A]
+        scores.append(
+            Score(
+                name=f"{group}/kind@{_TOP}",
+                value=at_top(order_QA[rows][some][:, own_A], kinds),
+                chance=at_top(blind_QA[some][:, own_A], kinds),
+            )
+        )
     values = []
     for key in dict.fromkeys(keys.tolist()):
         columns = np.flatnonzero(keys == key)

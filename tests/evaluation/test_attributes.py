@@ -56,7 +56,7 @@ def test_shares_are_those_of_a_loop(asked):
         best = sorted(range(len(ATTRIBUTES)), key=lambda a: -asked.score_QA[row, a])[:5]
         keys = {ATTRIBUTES[a].key for a in range(len(ATTRIBUTES)) if asked.true_QA[row, a]}
         precise += [asked.true_QA[row, a] for a in best]
-        of_kind += [ATTRIBUTES[a].key in keys for a in best]
+        of_kind += [ATTRIBUTES[a].key in keys for a in best] if keys else []
         for key in keys:
             own = [a for a in range(len(ATTRIBUTES)) if ATTRIBUTES[a].key == key]
             top = max(own, key=lambda a: asked.score_QA[row, a])
@@ -69,6 +69,28 @@ def test_shares_are_those_of_a_loop(asked):
         np.mean([np.mean(hits) for hits in values.values()])
     )
     assert found["alone/value"].value > found["alone/value"].chance
+
+
+def test_a_key_that_nearly_everything_has_says_nothing_of_kinds(asked):
+    """With a colour always there, and always first, the kinds of the rest are what counts."""
+    score, true = asked.score_QA.copy(), asked.true_QA.copy()
+    true[:, :3] = [True, False, False]
+    score[:, :3] += 100
+    common = AttributeQueries(
+        attributes=ATTRIBUTES,
+        score_QA=score,
+        true_QA=true,
+        categories=asked.categories,
+        several=asked.several,
+    )
+    found = _by_name(score_attributes(common, name="x"))["alone/kind@5"]
+    alone = [row for row, name in enumerate(asked.categories) if not name]
+    shares = []
+    for row in alone:
+        keys = {ATTRIBUTES[a].key for a in range(3, 7) if true[row, a]}
+        if keys:
+            shares.append(np.mean([ATTRIBUTES[a].key in keys for a in range(3, 7)]))
+    assert found.value == pytest.approx(np.mean(shares))  # all four of them are among five
 
 
 def test_pictures_of_several_things_are_counted_apart(asked):
