@@ -65,6 +65,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--teacher", type=Path, help="of a text encoder's run: the model that taught it"
     )
+    parser.add_argument(
+        "--base", type=Path, help="of a single-file --teacher: a folder of its kind"
+    )
     parser.add_argument("--pictures", help="of an autoencoder's run: shards to measure latents by")
     arguments = parser.parse_args(argv)
 
@@ -106,6 +109,7 @@ def _to_diffusers(arguments: argparse.Namespace) -> int:
     from kmm_jax.generation.runs import (
         autoencoder_run,
         is_run,
+        model_at,
         published_run,
         task_of,
         with_measured_scaling,
@@ -134,9 +138,7 @@ def _to_diffusers(arguments: argparse.Namespace) -> int:
     if isinstance(task, TextDistillationTask):
         if arguments.teacher is None:
             raise UserError("a text encoder goes with its UNet: give --teacher MODEL")
-        teacher = arguments.teacher
-        model = published_run(teacher) if is_run(teacher) else folder.read(teacher)
-        model = with_student(model, run)
+        model = with_student(model_at(arguments.teacher, base=arguments.base), run)
     else:
         model = published_run(run)
     folder.write(arguments.output, model, dtype=arguments.dtype)

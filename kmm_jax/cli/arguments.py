@@ -41,6 +41,17 @@ def add_export(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_base(command: argparse.ArgumentParser, *, of: str = "a single-file MODEL") -> None:
+    """Add the folder that says of a single-file Stable Diffusion what the file does not."""
+    command.add_argument(
+        "--base",
+        type=Path,
+        metavar="FOLDER",
+        help=f"of {of}: a folder of diffusers of the same kind (SD 1, 2 or XL), for the tokenizer, "
+        "the sampler and the config.json files; no weights need lie there",
+    )
+
+
 def absolute_source(url: str) -> str:
     """``url`` with its local paths made absolute, so that it means the same from elsewhere."""
     scheme, colon, rest = url.partition(":")

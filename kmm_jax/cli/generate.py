@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kmm_jax.cli.arguments import add_base
 from kmm_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,11 +28,14 @@ def add(commands: Any) -> None:
     command = commands.add_parser(
         "generate",
         help="make pictures from prompts",
-        description="Make pictures with a Stable Diffusion: a folder as diffusers saves it. Each "
-        "PNG says inside how it was made. No safety filter runs unless --safety names a model.",
+        description="Make pictures with a Stable Diffusion: a folder as diffusers saves it, or one "
+        "file. Each PNG says inside how it was made. No safety filter runs unless --safety names a "
+        "model.",
     )
     command.add_argument(
-        "model", metavar="MODEL", help="a folder of diffusers, or a run of a generator"
+        "model",
+        metavar="MODEL",
+        help="a folder of diffusers, a single file (.safetensors), or a run of a generator",
     )
     command.add_argument(
         "prompts",
@@ -39,6 +43,7 @@ def add(commands: Any) -> None:
         metavar="PROMPT",
         help='such as "물 속을 헤엄치는 바다거북, 4K"; several make several pictures',
     )
+    add_base(command)
     command.add_argument("--prompt-set", metavar="NAME", help="prompts that ship: talk, steps")
     command.add_argument("--output", type=Path, default=Path("generated"), metavar="DIR")
     command.add_argument(
@@ -127,7 +132,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     use_compile_cache()
     pipeline = load_pipeline(
-        arguments.model, dtype=arguments.dtype, variant=arguments.variant, loras=loras
+        arguments.model,
+        base=arguments.base,
+        dtype=arguments.dtype,
+        variant=arguments.variant,
+        loras=loras,
     )
     if arguments.compile_only:
         return _compiled(arguments, pipeline, request)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kmm_jax.cli.arguments import absolute_source, add_export
+from kmm_jax.cli.arguments import absolute_source, add_base, add_export
 
 
 def add(commands: Any) -> None:
@@ -22,8 +22,9 @@ def add(commands: Any) -> None:
         "model",
         type=Path,
         metavar="MODEL",
-        help="a folder of diffusers, or a run of a generator or an autoencoder",
+        help="a folder of diffusers, a single file, or a run of a generator or an autoencoder",
     )
+    add_base(command)
     command.add_argument(
         "source", metavar="SOURCE", help="shards, folder+tsv:... or tfds:name/split"
     )
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     url = absolute_source(arguments.source)
     source = open_source(url)
     use_compile_cache()
-    config, params = autoencoder_at(arguments.model, variant=arguments.variant)
+    config, params = autoencoder_at(arguments.model, base=arguments.base, variant=arguments.variant)
     encoder = Encoder(
         dataclasses.replace(config, dtype=arguments.dtype),
         params,

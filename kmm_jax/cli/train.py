@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kmm_jax.cli.arguments import add_config
+from kmm_jax.cli.arguments import add_base, add_config
 
 if TYPE_CHECKING:
     from kmm_jax.training.beginning import Beginning
@@ -41,6 +41,7 @@ def add(commands: Any) -> None:
         help="begin with the parameters of a run, of an exported model or of another library's "
         "safetensors; another image size resizes their positions",
     )
+    add_base(command, of="a generator's single file that --init names")
     command.add_argument(
         "--init-fresh",
         metavar="REGEX",
@@ -134,10 +135,10 @@ def _initial(
         "swap_vocabulary": arguments.swap_vocabulary,
     }
     if arguments.init is None:
-        if any(options.values()):
+        if any(options.values()) or arguments.base is not None:
             raise ConfigError(
-                "--init-fresh, --init-drop and --swap-vocabulary say what to take of the weights "
-                "that --init names; give --init WEIGHTS"
+                "--init-fresh, --init-drop, --swap-vocabulary and --base say what to take of the "
+                "weights that --init names; give --init WEIGHTS"
             )
         return None
     first = processes is None or processes.index == 0
@@ -146,12 +147,18 @@ def _initial(
         if first:
             print(f"{experiment.name}: {text}", file=sys.stderr, flush=True)
 
-    return _weights(arguments.init, experiment, options, tell)
+    return _weights(arguments.init, experiment, options, tell, base=arguments.base)
 
 
 def _weights(
-    path: str, experiment: Any, options: dict[str, Any], tell: Callable[[str], None]
+    path: str,
+    experiment: Any,
+    options: dict[str, Any],
+    tell: Callable[[str], None],
+    *,
+    base: Path | None,
 ) -> Beginning:
+    from kmm_jax.errors import ConfigError
     from kmm_jax.models.diffusion.config import LatentDiffusionConfig
     from kmm_jax.models.diffusion.distillation import DistillationConfig
 
@@ -159,9 +166,9 @@ def _weights(
     if not isinstance(model, LatentDiffusionConfig | DistillationConfig):
         from kmm_jax.inference.initial import InitialWeights
 
+        if base is not None:
+            raise ConfigError(f"--base {base} goes with the single file of a generator alone")
         return InitialWeights(path, model, tell=tell, **options)
-    from kmm_jax.errors import ConfigError
-
     if any(options.values()):
         raise ConfigError(
             "--init-fresh, --init-drop and --swap-vocabulary are not known of generators, whose "
@@ -170,10 +177,10 @@ def _weights(
     if isinstance(model, DistillationConfig):
         from kmm_jax.generation.teaching import teacher_weights
 
-        return teacher_weights(Path(path), experiment)
+        return teacher_weights(Path(path), experiment, base=base)
     from kmm_jax.generation.beginning import GeneratorWeights
 
-    return GeneratorWeights(Path(path), model, task=experiment.task, tell=tell)
+    return GeneratorWeights(Path(path), model, base=base, task=experiment.task, tell=tell)
 
 
 def _window(text: str) -> tuple[int, int]:

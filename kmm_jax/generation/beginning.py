@@ -1,4 +1,4 @@
-"""Weights that a generator's training begins with: a folder of diffusers, or our own runs."""
+"""Weights that a generator's training begins with: published ones, or our own runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from kmm_jax.generation.runs import autoencoder_run, is_run, published_run, task
 from kmm_jax.interop.diffusers import folder as folders
 from kmm_jax.interop.diffusers.folder import Published
 from kmm_jax.interop.diffusers.names import shapes_of
+from kmm_jax.interop.diffusers.opening import open_autoencoder, open_model, refuse_base
+from kmm_jax.interop.diffusers.single_file import is_generator
 from kmm_jax.models.diffusion.config import LatentDiffusionConfig, VAEConfig
 from kmm_jax.tasks.autoencoder import AutoencoderTask
 from kmm_jax.tasks.diffusion import DiffusionTask
@@ -26,8 +28,10 @@ class GeneratorWeights:
     """The weights at ``path`` for a latent diffusion model; read once, when first asked for.
 
     Args:
-        path: a folder of diffusers, whole or its ``vae/`` alone; or a run that trained a generator
-            or an autoencoder. Parts that it lacks begin fresh.
+        path: a folder of diffusers, whole or its ``vae/`` alone; a single file of the original
+            layout, likewise; or a run that trained a generator or an autoencoder. Parts that it
+            lacks begin fresh.
+        base: of a single file, a folder of the same kind.
         task: whose model it is, where it reads texts by two encoders.
         tell: takes sentences about what was taken over.
     """
@@ -37,22 +41,24 @@ class GeneratorWeights:
         path: Path,
         config: LatentDiffusionConfig,
         *,
+        base: Path | None = None,
         task: DiffusionTask | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.path = path
+        self.path, self._base = path, base
         self._config, self._task, self._tell = config, task, tell
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @functools.cached_property
     def _found(self) -> Published | tuple[VAEConfig, dict[str, Any]]:
         if is_run(self.path):
+            refuse_base(self.path, self._base)
             if isinstance(task_of(self.path), AutoencoderTask):
                 return autoencoder_run(self.path)
             return published_run(self.path)
-        if folders.is_folder(self.path):
-            return folders.read(self.path)
-        return folders.read_autoencoder(self.path / "vae")
+        if folders.is_folder(self.path) or is_generator(self.path):
+            return open_model(self.path, base=self._base)
+        return open_autoencoder(self.path, base=self._base)
 
     def tokenizer(self) -> Path:
         """The ``tokenizer.json`` that the weights were trained with; it lives as long as this.

@@ -32,7 +32,7 @@ from kmm_jax.errors import DataError, UserError
 from kmm_jax.files import remove_leftovers, write_json
 from kmm_jax.generation.compiled import Programs, filled
 from kmm_jax.generation.runs import autoencoder_run, is_run, published_run, task_of
-from kmm_jax.interop.diffusers import folder as folders
+from kmm_jax.interop.diffusers.opening import open_autoencoder, refuse_base
 from kmm_jax.interop.native import params_hash
 from kmm_jax.models.diffusion.autoencoder import Autoencoder
 from kmm_jax.models.diffusion.config import VAEConfig
@@ -64,8 +64,13 @@ class Report:
     finished: bool
 
 
-def autoencoder_at(path: Path, *, variant: str | None = None) -> tuple[VAEConfig, dict[str, Any]]:
-    """The autoencoder of a folder of diffusers, whole or its ``vae/`` alone, or of a run.
+def autoencoder_at(
+    path: Path, *, base: Path | None = None, variant: str | None = None
+) -> tuple[VAEConfig, dict[str, Any]]:
+    """The autoencoder of a folder of diffusers, whole or its ``vae/`` alone, a file, or a run.
+
+    Args:
+        base: of a single file, a folder with ``vae/config.json``.
 
     Raises:
         UserError, DataError: there is none.
@@ -73,7 +78,8 @@ def autoencoder_at(path: Path, *, variant: str | None = None) -> tuple[VAEConfig
     if not path.exists():
         raise UserError(f"no model at {path}")
     if not is_run(path):
-        return folders.read_autoencoder(path / "vae", variant=variant)
+        return open_autoencoder(path, base=base, variant=variant)
+    refuse_base(path, base)
     if isinstance(task_of(path), AutoencoderTask):
         return autoencoder_run(path)
     found = published_run(path)

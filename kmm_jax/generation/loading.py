@@ -8,8 +8,7 @@ from pathlib import Path
 
 from kmm_jax.errors import UserError
 from kmm_jax.generation.pipeline import Pipeline
-from kmm_jax.generation.runs import in_dtype, is_run, published_run
-from kmm_jax.interop.diffusers import folder
+from kmm_jax.generation.runs import model_at
 from kmm_jax.interop.diffusers.folder import DType
 from kmm_jax.interop.diffusers.lora import merge
 
@@ -17,6 +16,7 @@ from kmm_jax.interop.diffusers.lora import merge
 def load_pipeline(
     path: str | os.PathLike[str],
     *,
+    base: str | os.PathLike[str] | None = None,
     dtype: DType = "float32",
     variant: str | None = None,
     loras: Sequence[tuple[str | os.PathLike[str], float]] = (),
@@ -24,8 +24,10 @@ def load_pipeline(
     """A text-to-image model ready for use.
 
     Args:
-        path: a folder as diffusers saves it: Stable Diffusion 1.x, 2.x or XL, in safetensors; or
-            a run of this library that trained one.
+        path: Stable Diffusion 1.x, 2.x or XL in safetensors, as a folder that diffusers saves or
+            as a single file of the original layout; or a run of this library that trained one.
+        base: of a single file, a folder of the same kind, for the tokenizers, the sampler and what
+            tensors do not show; by default the folder that the file lies in.
         dtype: of the networks. The sampler, guidance and timesteps are float32 whatever it is.
         variant: of the files, ``"fp16"`` say, where a folder holds several.
         loras: files with what is merged into the model, in turn, each with how much of it.
@@ -36,10 +38,7 @@ def load_pipeline(
     place = Path(path)
     if not place.exists():
         raise UserError(f"no model at {place}")
-    if is_run(place):
-        found = in_dtype(published_run(place), dtype)
-    else:
-        found = folder.read(place, dtype=dtype, variant=variant)
+    found = model_at(place, base=None if base is None else Path(base), dtype=dtype, variant=variant)
     for file, scale in loras:
         found = merge(found, Path(file), scale)
     return Pipeline(

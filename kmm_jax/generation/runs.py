@@ -17,6 +17,7 @@ from jax.sharding import SingleDeviceSharding
 from kmm_jax.errors import ConfigError, DataError
 from kmm_jax.generation.schedulers.config import DPMSolver, SchedulerConfig, to_file
 from kmm_jax.interop.diffusers.folder import DType, Published
+from kmm_jax.interop.diffusers.opening import open_model, refuse_base
 from kmm_jax.models.diffusion.autoencoder import Autoencoder
 from kmm_jax.models.diffusion.config import VAEConfig
 from kmm_jax.models.diffusion.modeling import abstract
@@ -80,6 +81,28 @@ def published_run(run: str | os.PathLike[str], *, weights: Weights | None = None
         scheduler=to_file(scheduler),
         zero_empty_negative=task.zero_dropped,
     )
+
+
+def model_at(
+    path: Path,
+    *,
+    base: Path | None = None,
+    dtype: DType = "float32",
+    variant: str | None = None,
+) -> Published:
+    """A model that was published, in a folder or a file, or what a run of ``DiffusionTask`` made.
+
+    Args:
+        base, variant: as ``open_model`` takes them.
+        dtype: of the parameters and the computation.
+
+    Raises:
+        UserError, DataError: no such model.
+    """
+    if not is_run(path):
+        return open_model(path, base=base, dtype=dtype, variant=variant)
+    refuse_base(path, base)
+    return in_dtype(published_run(path), dtype)
 
 
 def tokenizers_of(task: DiffusionTask, tokenizer: Tokenizer) -> tuple[Tokenizer, ...]:

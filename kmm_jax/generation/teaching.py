@@ -20,12 +20,11 @@ from flax import nnx
 from kmm_jax.data.parallel import read_pairs
 from kmm_jax.errors import ConfigError
 from kmm_jax.generation.prompts import prompt_ids
-from kmm_jax.generation.runs import is_run, published_run, restored, task_of
+from kmm_jax.generation.runs import model_at, restored, task_of
 from kmm_jax.generation.schedulers.build import make_table
 from kmm_jax.generation.schedulers.config import for_sampler, parse
 from kmm_jax.generation.student import first_params
 from kmm_jax.generation.tower_weights import tower_tokenizer
-from kmm_jax.interop.diffusers import folder as folders
 from kmm_jax.interop.diffusers.folder import Published
 from kmm_jax.models.diffusion.config import UNetConfig
 from kmm_jax.models.diffusion.distillation import Distillation, DistillationConfig
@@ -150,17 +149,20 @@ def unet_queries(
     return [np.asarray(each) for each in run(model.params, ids, jax.random.key(seed))]
 
 
-def teacher_weights(path: Path, experiment: Any) -> TeacherWeights:
+def teacher_weights(path: Path, experiment: Any, *, base: Path | None = None) -> TeacherWeights:
     """The beginning of a run of ``TextDistillationTask``, for a published model or a run of one.
 
     Queries are taken of the first English texts of the data.
+
+    Args:
+        base: of a single file, a folder of the same kind.
 
     Raises:
         ConfigError: the experiment names no tokenizer.
         UserError, DataError: no such model, or data that cannot be read.
     """
     own, weights = _own_tokenizer(experiment), experiment.task.student_weights
-    model = published_run(path) if is_run(path) else folders.read(path)
+    model = model_at(path, base=base)
     pairs = itertools.islice(read_pairs(Path(experiment.data.files[0][0])), _PROMPTS)
     return TeacherWeights(
         model,

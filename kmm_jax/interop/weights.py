@@ -93,6 +93,19 @@ class Weights(Mapping[str, np.ndarray]):
                     raise DataError(f"{file} is damaged: {error}") from error
         return {}
 
+    def metadata(self) -> dict[str, str]:
+        """What is written in the head of the file; empty where there is nothing, or several files.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        files = set(self._files.values())
+        return dict(self._opened(*files).metadata() or {}) if len(files) == 1 else {}
+
+    def below(self, prefix: str) -> Weights:
+        """The tensors below a prefix, under their names."""
+        return self.renamed({name: name for name in self if name.startswith(prefix)})
+
     def without(self, prefix: str) -> Weights:
         """The tensors below a prefix, named without it."""
         below = [name for name in self if name.startswith(prefix)]

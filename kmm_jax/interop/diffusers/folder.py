@@ -27,9 +27,15 @@ from kmm_jax.interop.names import Rule, put, taken
 from kmm_jax.interop.native import unflatten
 from kmm_jax.interop.weights import Weights, open_weights, write_weights
 from kmm_jax.models.diffusion.autoencoder import Autoencoder
-from kmm_jax.models.diffusion.config import AnyTextConfig, LatentDiffusionConfig, VAEConfig
+from kmm_jax.models.diffusion.config import (
+    AnyTextConfig,
+    LatentDiffusionConfig,
+    UNetConfig,
+    VAEConfig,
+)
 from kmm_jax.models.diffusion.modeling import abstract
 from kmm_jax.models.diffusion.text_encoders import text_encoder
+from kmm_jax.models.diffusion.unet import UNet
 from kmm_jax.models.keys import abstract_module
 from kmm_jax.text.tokenizer import Tokenizer
 
@@ -48,7 +54,7 @@ _VERSION = "0.42.1"  # of diffusers, whose format is written
 _IGNORED = r".*\.position_ids"
 
 DType = Literal["float32", "bfloat16", "float16"]
-_DTYPES: dict[str, Any] = {
+DTYPES: dict[str, Any] = {
     "float32": np.float32,
     "bfloat16": ml_dtypes.bfloat16,
     "float16": np.float16,
@@ -91,7 +97,7 @@ def read(path: str | Path, *, dtype: DType = "float32", variant: str | None = No
         DataError: damaged, not whole, or of a network that is not built here.
     """
     folder = Path(path)
-    index = _json(folder / INDEX)
+    index = described(folder / INDEX)
     pipeline = str(index.get("_class_name", ""))
     if pipeline not in _PIPELINES:
         raise DataError(
@@ -102,7 +108,7 @@ def read(path: str | Path, *, dtype: DType = "float32", variant: str | None = No
     texts = tuple(
         read_text_encoder(folder / name, dtype=dtype, variant=variant) for name in encoders
     )
-    unet = _json(folder / "unet" / "config.json")
+    unet = described(folder / "unet" / "config.json")
     vae_config, vae_params = read_autoencoder(folder / "vae", dtype=dtype, variant=variant)
     try:
         config = LatentDiffusionConfig(
@@ -115,7 +121,7 @@ def read(path: str | Path, *, dtype: DType = "float32", variant: str | None = No
     shapes = abstract_params(config)
     params = {
         "texts": {number: params for number, (_, params) in enumerate(texts)},
-        "unet": _taken(
+        "unet": fitted(
             unet_rules(config, shapes),
             component(folder / "unet", _NETWORK, variant),
             shapes["unet"],
@@ -130,7 +136,7 @@ def read(path: str | Path, *, dtype: DType = "float32", variant: str | None = No
             form_of(text).read_tokenizer(folder / name.replace("text_encoder", "tokenizer"))
             for name, (text, _) in zip(encoders, texts, strict=True)
         ),
-        scheduler=_json(folder / "scheduler" / "scheduler_config.json"),
+        scheduler=described(folder / "scheduler" / "scheduler_config.json"),
         zero_empty_negative=bool(index.get("force_zeros_for_empty_prompt", len(encoders) > 1)),
     )
 
@@ -143,12 +149,12 @@ def read_text_encoder(
     Raises:
         UserError, DataError: as ``read``.
     """
-    about = _json(folder / "config.json")
+    about = described(folder / "config.json")
     form = form_in(about)
     weights = form.named(component(folder, "model", variant))
     config = form.config(weights, about, dtype=dtype, where=f"{folder}/config.json")
     shapes = abstract_text(config)
-    return config, _taken(form.rules(config), weights, shapes, dtype)
+    return config, fitted(form.rules(config), weights, shapes, dtype)
 
 
 def read_autoencoder(
@@ -159,13 +165,12 @@ def read_autoencoder(
     Raises:
         UserError, DataError: as ``read``.
     """
-    about = _json(folder / "config.json")
+    about = described(folder / "config.json")
     config = configs.vae_config(about, dtype=dtype, where=f"{folder}/config.json")
-    module = abstract_module(lambda rngs: Autoencoder(config, rngs=rngs))
-    shapes = nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+    shapes = abstract_autoencoder(config)
     rules = names.network_rules(names.shapes_of(shapes))
     weights = names.modern_vae(component(folder, _NETWORK, variant))
-    return config, _taken(rules, weights, shapes, dtype)
+    return config, fitted(rules, weights, shapes, dtype)
 
 
 def write_autoencoder(
@@ -219,6 +224,18 @@ def abstract_text(config: AnyTextConfig) -> Any:
     return nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
 
 
+def abstract_unet(config: UNetConfig) -> Any:
+    """The shapes of a UNet's parameters, nested."""
+    module = abstract_module(lambda rngs: UNet(config, rngs=rngs))
+    return nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+
+
+def abstract_autoencoder(config: VAEConfig) -> Any:
+    """The shapes of an autoencoder's parameters, nested."""
+    module = abstract_module(lambda rngs: Autoencoder(config, rngs=rngs))
+    return nnx.to_pure_dict(nnx.as_pure(nnx.state(module)))
+
+
 def unet_rules(config: LatentDiffusionConfig, shapes: Any) -> list[Rule]:
     """The table of a model's UNet."""
     return names.network_rules(
@@ -226,12 +243,21 @@ def unet_rules(config: LatentDiffusionConfig, shapes: Any) -> list[Rule]:
     )
 
 
-def _taken(rules: list[Rule], weights: Weights, shapes: Any, dtype: DType) -> dict[str, Any]:
-    found = taken(rules, weights, names.shapes_of(shapes), ignored=_IGNORED, dtype=_DTYPES[dtype])
+def fitted(
+    rules: list[Rule], weights: Weights, shapes: Any, dtype: DType, *, ignored: str = _IGNORED
+) -> dict[str, Any]:
+    """The nested parameters of one part, in ``dtype``: ``names.taken``."""
+    found = taken(rules, weights, names.shapes_of(shapes), ignored=ignored, dtype=DTYPES[dtype])
     return unflatten(found)
 
 
-def _json(file: Path) -> dict[str, Any]:
+def described(file: Path) -> dict[str, Any]:
+    """One of a folder's JSON files.
+
+    Raises:
+        UserError: it is not there.
+        DataError: it is damaged.
+    """
     try:
         return dict(json.loads(file.read_text("utf-8")))
     except FileNotFoundError as error:
@@ -305,7 +331,7 @@ def _write_part(
     # Parts of diffusers name its version, parts of transformers their dtype.
     more = {"_diffusers_version": _VERSION} if "_class_name" in about else {"dtype": dtype}
     write_json(folder / "config.json", {**about, **more})
-    write_weights(folder, put(rules, flatten_lazily(params), dtype=_DTYPES[dtype]), name=name)
+    write_weights(folder, put(rules, flatten_lazily(params), dtype=DTYPES[dtype]), name=name)
 
 
 def flatten_lazily(params: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""What the layers of a UNet are called in the original layout of latent diffusion.
+"""What layers of UNet and autoencoder are called in the original layout of latent diffusion.
 
 diffusers counts levels and the blocks in them; the authors' code (CompVis/latent-diffusion,
-Stability-AI/generative-models) counts blocks through, over all levels.
+Stability-AI/generative-models) counts a UNet's blocks through, over all levels, and the levels of
+an autoencoder's decoder from the picture down.
 """
 
 from __future__ import annotations
@@ -28,6 +29,20 @@ _AROUND = {
     "conv_out": "out.2",
 }
 _MIDDLE = {"resnets.0": "0", "attentions.0": "1", "resnets.1": "2"}
+_OF_AUTOENCODER = {
+    "conv_shortcut": "nin_shortcut",
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+    "resnets.0": "block_1",
+    "attentions.0": "attn_1",
+    "resnets.1": "block_2",
+}
+_LEVEL = (
+    r"(encoder\.down|decoder\.up)_blocks\.(\d+)\.(resnets|downsamplers|upsamplers)\.(\d+)\.(.+)"
+)
 _BLOCK = r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)"
 
 
@@ -58,3 +73,19 @@ def ldm_name(module: str, config: UNetConfig) -> str | None:
 
 def _inner(kind: str, rest: str) -> str:
     return _RESNET.get(rest, rest) if kind == "resnets" else rest
+
+
+def ldm_autoencoder_name(module: str, levels: int) -> str:
+    """The original name of a layer of an autoencoder that diffusers calls ``module``."""
+    renamed = _OF_AUTOENCODER
+    middle = re.fullmatch(r"(encoder|decoder)\.mid_block\.(\w+\.\d)\.(.+)", module)
+    if middle:
+        return f"{middle[1]}.mid.{renamed[middle[2]]}.{renamed.get(middle[3], middle[3])}"
+    found = re.fullmatch(_LEVEL, module)
+    if not found:
+        return module.replace("conv_norm_out", "norm_out")
+    way, kind, rest = found[1], found[3], found[5]
+    level = int(found[2]) if way.startswith("encoder") else levels - 1 - int(found[2])
+    if kind != "resnets":
+        return f"{way}.{level}.{kind.removesuffix('rs')}.{rest}"
+    return f"{way}.{level}.block.{found[4]}.{renamed.get(rest, rest)}"

@@ -143,10 +143,7 @@ def _about(weights: Weights) -> dict[str, dict[str, Any]]:
     """What peft says of the adapters of each part: inside the file, or in a file beside it."""
     if weights.path.is_dir() or weights.path.stem == "adapter_model":
         return {"": weights.about("adapter_config.json")}
-    from safetensors import safe_open
-
-    with safe_open(str(weights.path), "numpy") as opened:
-        said = (opened.metadata() or {}).get("lora_adapter_metadata")
+    said = weights.metadata().get("lora_adapter_metadata")
     found: dict[str, dict[str, Any]] = {}
     try:
         for name, value in (json.loads(said) if said else {}).items():

@@ -38,7 +38,7 @@ _CONV = Layout(
 _LINEAR = Layout(lambda x: [x.reshape(x.shape[:2]).T], TURNED.put)
 """A linear layer, which some files keep as a 1x1 convolution."""
 
-_POINT = Layout(_LINEAR.taken, lambda parts: parts[0].T[:, :, None, None])
+POINT = Layout(_LINEAR.taken, lambda parts: parts[0].T[:, :, None, None])
 """A linear layer that is published as a 1x1 convolution."""
 
 
@@ -60,7 +60,7 @@ def network_rules(
         layout = SAME
         if leaf == "kernel":
             point = point_projections and re.search(r"\.proj_(in|out)\.$", theirs)
-            layout = _CONV if len(shape) == 4 else _POINT if point else _LINEAR
+            layout = _CONV if len(shape) == 4 else POINT if point else _LINEAR
         rules.append(Rule(f"{theirs[1:]}{_LEAVES[leaf]}", (name,), layout))
     return rules
 

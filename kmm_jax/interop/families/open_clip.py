@@ -134,13 +134,20 @@ def vision_rules(config: VisionConfig) -> list[Rule]:
     ]
 
 
+def text_tower_rules(theirs: str, ours: str) -> list[Rule]:
+    """A text tower without its projection, of tensors below a prefix ``theirs``."""
+    return [
+        Rule(f"{theirs}token_embedding.weight", (f"{ours}.embedding.tokens.embedding",), SAME),
+        Rule(f"{theirs}positional_embedding", (f"{ours}.embedding.positions",), SAME),
+        *resblocks(f"{theirs}transformer.resblocks", f"{ours}.blocks"),
+        *norm(f"{theirs}ln_final", f"{ours}.norm"),
+    ]
+
+
 def text_rules() -> list[Rule]:
     """The text tower and its projection."""
     return [
-        Rule("token_embedding.weight", ("text.embedding.tokens.embedding",), SAME),
-        Rule("positional_embedding", ("text.embedding.positions",), SAME),
-        *resblocks("transformer.resblocks", "text.blocks"),
-        *norm("ln_final", "text.norm"),
+        *text_tower_rules("", "text"),
         Rule("text_projection", ("text_projection.kernel",), SAME),
         Rule("logit_scale", ("log_scale",), SCALAR),
     ]
