@@ -34,6 +34,7 @@ UNET = (
 TEXT = (
     "text_model.encoder.layers.1.self_attn.q_proj",
     "text_model.encoder.layers.2.mlp.fc1",
+    "text_model.encoder.layers.0.self_attn.out_proj",
 )
 
 

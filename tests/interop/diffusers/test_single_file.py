@@ -580,8 +580,9 @@ def test_pictures_are_made_by_command(
 ) -> None:
     short = ("--dtype", "float32", "--steps", "2", "--scheduler", "ddim")
     pictures = []
-    for model in ((str(file_of("sd1")), "--base", str(made("sd1"))), (str(made("sd1")),)):
-        assert main(["generate", *model, "빨간 셔츠", *short, "--output", str(tmp_path)]) == 0
+    for model, more in ((file_of("sd1"), ("--base", str(made("sd1")))), (made("sd1"), ())):
+        given = (str(model), "빨간 셔츠", *more, *short)
+        assert main(["generate", *given, "--output", str(tmp_path)]) == 0
         pictures.append(Path(capsys.readouterr().out.strip()))
     from PIL import Image
 
