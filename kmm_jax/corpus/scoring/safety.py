@@ -6,40 +6,21 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from kmm_jax.corpus.scoring.encoder import encoder
 from kmm_jax.corpus.scoring.protocol import Sample, Values
 from kmm_jax.errors import ConfigError
+from kmm_jax.inference import descriptions
 
 _SCORE = "unsafe_score"
-_UNSAFE = (
-    "선정적인 사진",
-    "나체 사진",
-    "음란물",
-    "포르노 사진",
-    "잔인한 사진",
-    "피가 흐르는 사진",
-    "시신 사진",
-)
-_SAFE = (
-    "일상 사진",
-    "제품 사진",
-    "풍경 사진",
-    "사람 사진",
-    "음식 사진",
-    "동물 사진",
-    "그림",
-    "글자가 있는 이미지",
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Safety:
     """The probability that a picture shows what ``unsafe`` describes and not what ``safe`` does.
 
-    Zero-shot classification (CLIP, Radford et al. 2021, section 3.1): as good as the encoder is. A
+    Zero-shot classification (``inference.descriptions``): as good as the encoder is. A
     classifier trained for it takes the same place as ``Custom(name="unsafe", ...)``.
 
     Attributes:
@@ -53,9 +34,9 @@ class Safety:
 
     model: str | None = None
     most: float | None = 0.5
-    unsafe: tuple[str, ...] = _UNSAFE
-    safe: tuple[str, ...] = _SAFE
-    scale: float = 100.0
+    unsafe: tuple[str, ...] = descriptions.UNSAFE
+    safe: tuple[str, ...] = descriptions.SAFE
+    scale: float = descriptions.SCALE
     batch: int = 64
 
     name = "safety"
@@ -102,7 +83,7 @@ class _ZeroShot:
         settings = self._settings
         pictures = [sample.pixels_HWC for sample in samples]
         images_NE = self._model.embed_image(pictures, batch_size=settings.batch)
-        logits_NT = settings.scale * images_NE @ self._texts_TE.T
-        weights_NT = np.exp(logits_NT - logits_NT.max(axis=1, keepdims=True))
-        unsafe_N = weights_NT[:, : len(settings.unsafe)].sum(axis=1) / weights_NT.sum(axis=1)
+        unsafe_N = descriptions.probability(
+            images_NE, self._texts_TE, len(settings.unsafe), scale=settings.scale
+        )
         return [{_SCORE: round(float(value), 5)} for value in unsafe_N]
