@@ -162,6 +162,11 @@ class DocumentSearch:
             folder, model_hash=encoder.hash, dim=encoder.embedding, metadata=self._notes
         )
 
+    @property
+    def encoder(self) -> Encoder:
+        """What makes its vectors."""
+        return self._encoder
+
     def put(self, documents: Sequence[Document], pictures: Pictures) -> Caught:
         """Put documents in, in the place of those with their ids, and make them found."""
         self.store.put(documents)
@@ -241,7 +246,7 @@ class DocumentSearch:
         rankings: dict[str, list[tuple[str, float]]] = {}
         best_image: dict[str, str] = {}
         weights = {name: query.weights.get(name, 1.0) for name in MATCHERS}
-        vector = self._vector(query)
+        vector = self.vector(query)
         if weights["words"] and query.text.strip():
             rankings["words"] = self._by_words(query, wanted)
         if weights["text"] and len(self._titles):
@@ -263,10 +268,24 @@ class DocumentSearch:
             if id in documents
         ]
 
-    def _vector(self, query: Query) -> np.ndarray:
+    def vector(self, query: Query) -> np.ndarray:
+        """Of a query's text and image, one or both, (D,) of length 1."""
         text = self._encoder.embed_text([query.text])[0] if query.text.strip() else None
         image = self._encoder.embed_image([query.image])[0] if query.image is not None else None
         return compose(text, image, query.text_weight)
+
+    def images_of(self, document: Document) -> tuple[list[DocumentImage], np.ndarray]:
+        """A document's different images that could be had, in its order, with their vectors (N, D).
+
+        An image is known by its hash: of several alike the first is given.
+        """
+        found, rows = [], []
+        for image in dict.fromkeys(image.hash for image in document.images):
+            id = f"{document.id}/{image}"
+            if id in self._images:
+                found.append(next(each for each in document.images if each.hash == image))
+                rows.append(self._images.vector(id))
+        return found, np.stack(rows) if rows else np.zeros((0, self._images.dim), np.float32)
 
     def _by_words(self, query: Query, wanted: int) -> list[tuple[str, float]]:
         if query.where is None:
