@@ -114,9 +114,16 @@ def to_line(row: Pick | Label) -> str:
 
 
 def write_picks(path: str | os.PathLike[str], picks: Iterable[Pick]) -> None:
-    """Write a file of picks, whole or not at all."""
-    with atomic_write(path, "w") as file:
-        file.writelines(f"{to_line(each)}\n" for each in picks)
+    """Write a file of picks, whole or not at all.
+
+    Raises:
+        DataError: a pick that could not be read again, such as one of a model without a name.
+    """
+    with atomic_write(path) as file:
+        for each in picks:
+            line = to_line(each).encode("utf-8", "surrogatepass")
+            _row(line)
+            file.write(line + b"\n")
 
 
 def read_log(path: str | os.PathLike[str]) -> Log:

@@ -113,8 +113,9 @@ def _floor(column: Column) -> str:
             "more, allow more, or show none.\n"
         )
     share, limit = 100 * floor.bad_share, 100 * floor.limit
+    written = math.floor(1e6 * floor.value) / 1e6  # rounded up, it would leave out the last one
     return (
-        f"{name}: `--floor {floor.value:.4f}` leaves {floor.shown:,} of {floor.labelled:,} "
+        f"{name}: `--floor {written:.6f}` leaves {floor.shown:,} of {floor.labelled:,} "
         f"labelled pictures, {floor.bad:,} of them bad ({share:.1f} %; below {limit:.1f} % with "
         "95 % certainty, were it the only floor tried). The figures of its column are of pictures "
         "whose labels had no part in their floor.\n"

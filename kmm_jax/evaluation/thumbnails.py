@@ -168,7 +168,7 @@ def table(
             pair that is labelled.
         ConfigError: a bound or a probability that is none.
     """
-    models = _models([pick for log in logs for pick in log.picks])
+    models = choices([pick for log in logs for pick in log.picks])
     raters = scores_by_rater(label for log in logs for label in log.labels)
     scores = judged(raters)
     chosen = {pick.item for picks in models.values() for pick in picks.values() if pick.image}
@@ -201,7 +201,12 @@ def table(
     )
 
 
-def _models(picks: Sequence[Pick]) -> dict[str, dict[Pair, Pick]]:
+def choices(picks: Sequence[Pick]) -> dict[str, dict[Pair, Pick]]:
+    """What each model chose on each pair, the same pairs in the same order for all.
+
+    Raises:
+        DataError: no picks, two choices of a model on a pair, or models that chose on other pairs.
+    """
     found: dict[str, dict[Pair, Pick]] = collections.defaultdict(dict)
     for pick in picks:
         before = found[pick.model].setdefault(pick.pair, pick)
