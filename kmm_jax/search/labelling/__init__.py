@@ -1,0 +1,1 @@
+"""A page on which people score pictures, and what stands behind it."""
