@@ -36,6 +36,7 @@ _GROUPS = (
     "index",
     "retrieve",
     "documents",
+    "label",
     "quickstart",
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,22 @@ def open_picture(path: Path) -> Any:
         return open_rgb(path.read_bytes(), 640)
     except DataError as error:
         raise DataError(f"--image {path}: {error}") from error
+
+
+def pictures_below(folder: Path | None) -> Callable[[str], Any]:
+    """What opens pictures by their paths below a folder; DataError where that cannot be."""
+    from kmm_jax.data.images import open_rgb
+
+    def picture(name: str) -> Any:
+        if folder is None:
+            raise DataError("no folder of images was named (--images)")
+        path = (folder / name).resolve()
+        # A path in a document is data, and must not lead elsewhere.
+        if not path.is_relative_to(folder.resolve()):
+            raise DataError(f"{name} leads out of {folder}")
+        return open_rgb(path.read_bytes(), 640)
+
+    return picture
 
 
 def parse_where(given: Sequence[str]) -> dict[str, Any]:

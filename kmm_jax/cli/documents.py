@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kmm_jax.cli.arguments import parse_where
-from kmm_jax.errors import DataError, UserError
+from kmm_jax.cli import documents_thumbnail
+from kmm_jax.cli.arguments import parse_where, pictures_below
+from kmm_jax.errors import UserError
 
 if TYPE_CHECKING:
     from kmm_jax.search.document_search import DocumentHit, DocumentSearch
@@ -57,7 +58,13 @@ def add(commands: Any) -> None:
         help="of words, text or image; 0 leaves it out",
     )
     search.add_argument("--json", action="store_true", help="print JSON")
-    for command, run in ((put, _put), (remove, _remove), (search, _search)):
+    thumbnail = documents_thumbnail.add(actions)
+    for command, run in (
+        (put, _put),
+        (remove, _remove),
+        (search, _search),
+        (thumbnail, _thumbnail),
+    ):
         command.add_argument("--model", metavar="MODEL", help="if it is not where it was")
         command.set_defaults(run=run)
 
@@ -114,6 +121,10 @@ def _search(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _thumbnail(arguments: argparse.Namespace) -> int:
+    return documents_thumbnail.run(arguments, _open)
+
+
 def _row(rank: int, hit: DocumentHit) -> dict[str, Any]:
     return {
         "rank": rank,
@@ -141,18 +152,8 @@ def _open(arguments: argparse.Namespace) -> DocumentSearch:
 
 
 def _pictures(folder: Path | None) -> Callable[[Any], Any]:
-    from kmm_jax.data.images import open_rgb
-
-    def picture(image: Any) -> Any:
-        if folder is None:
-            raise DataError("no folder of images was named (--images)")
-        path = (folder / image.path).resolve()
-        # A path in a document is data, and must not lead elsewhere.
-        if not path.is_relative_to(folder.resolve()):
-            raise DataError(f"{image.path} leads out of {folder}")
-        return open_rgb(path.read_bytes(), 640)
-
-    return picture
+    picture = pictures_below(folder)
+    return lambda image: picture(image.path)
 
 
 def _weights(given: list[str]) -> dict[str, float]:

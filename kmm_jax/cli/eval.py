@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kmm_jax.cli import eval_thumbnail
 from kmm_jax.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ def add(commands: Any) -> None:
     """Add ``kmm eval``."""
     command = commands.add_parser(
         "eval",
-        help="score models on a suite of known benchmarks (kmm eval MODEL --suite ko)",
+        help="score models on a suite of known benchmarks (kmm eval MODEL --suite ko), or on "
+        "labelled thumbnails (kmm eval thumbnail LABELS.jsonl)",
         description="Measures every benchmark of the suite that is there, and lists the others "
-        "with where to get them. What is measured is kept: the same command goes on from it.",
+        "with where to get them. What is measured is kept: the same command goes on from it. With "
+        "'thumbnail' in the place of a model: the table of labelled thumbnails, see below.",
     )
     command.add_argument(
         "models",
@@ -58,15 +61,20 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--output",
         type=Path,
-        default=Path("runs/suite"),
         metavar="DIR",
-        help="default: %(default)s",
+        help="default: runs/suite, of thumbnails runs/thumbnail",
     )
+    eval_thumbnail.add_arguments(command)
     command.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure what is there; write and name the pages."""
+    if arguments.models[:1] == [eval_thumbnail.NAME]:
+        return eval_thumbnail.run(arguments, arguments.models[1:])
+    if arguments.most_bad is not None or arguments.sure is not None:
+        raise UserError("--most-bad and --sure are of kmm eval thumbnail LABELS.jsonl")
+    arguments.output = arguments.output or Path("runs/suite")
     from kmm_jax.evaluation.suite import run as suites
     from kmm_jax.evaluation.suite.benchmark import LANGUAGES, TASKS
     from kmm_jax.evaluation.suite.forms import Places
