@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace, files: list[str]) -> int:
     found = table(logs, most_bad=arguments.most_bad, sure=arguments.sure, bad=arguments.bad)
     about: dict[str, Any] = {"command": shlex.join(["kmm", *sys.argv[1:]])}
     if arguments.most_bad is not None:
-        about |= {"most_bad": arguments.most_bad, "sure": arguments.sure, "bad": arguments.bad}
+        about |= {"most bad": arguments.most_bad, "bad": f"scores up to {arguments.bad}"}
+        about |= {"sure": arguments.sure} if arguments.sure is not None else {}
     written = thumbnail_page.write(arguments.output or Path("runs/thumbnail"), found, about)
     print(thumbnail_page.to_markdown(found, about), end="")
     print(", ".join(str(path) for path in written))

@@ -275,10 +275,12 @@ def _floored(
             return nothing
         return calibrate(similarity_N[which_N], bad_N[which_N], most_bad=most_bad, sure=sure)
 
-    for fold in range(_FOLDS):
+    found = floor_of(there_N)
+    # Where no floor does, there is none to use, though fewer labels may have given one.
+    for fold in range(_FOLDS if found.shown else 0):
         held_N = there_N & (fold_N == fold)
         shown_N[held_N] = similarity_N[held_N] >= floor_of(there_N & (fold_N != fold)).value
-    return _column(model, picks, scores, shown_N.tolist(), floor_of(there_N))
+    return _column(model, picks, scores, shown_N.tolist(), found)
 
 
 def _shares(hits_SM: np.ndarray, groups_S: np.ndarray) -> list[Figure]:
