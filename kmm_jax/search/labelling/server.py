@@ -206,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         page = source.read_text("utf-8").replace("NONCE", nonce)
         policy = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
-            "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+            "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
             "frame-ancestors 'none'"
         )
         headers = {"Content-Security-Policy": policy}
