@@ -129,7 +129,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError("--sheet draws pictures: say with --images where their paths begin")
     if arguments.most < 1:
         raise UserError(f"--most must be at least 1, found {arguments.most}")
-    if arguments.floor is None and not arguments.as_is:
+    if arguments.floor is None and not arguments.as_is and not many:
         print(
             "no floor: the best picture is shown however little it fits "
             "(kmm eval thumbnail --most-bad finds a floor)",
@@ -309,9 +309,7 @@ def _draw(arguments: argparse.Namespace, found: list[Thumbnails], query: Query) 
     picture = pictures_below(arguments.images)
     title = arguments.text or f"이미지 검색: {arguments.image.name}"
 
-    def hit(seen: Seen | None, caption: str) -> Hit:
-        if seen is None:
-            return Hit(image=None, caption=caption, score=0.0)
+    def hit(seen: Seen, caption: str) -> Hit:
         try:
             image = picture(seen.image.path)
         except (DataError, OSError):
@@ -321,6 +319,9 @@ def _draw(arguments: argparse.Namespace, found: list[Thumbnails], query: Query) 
     if arguments.sheet.suffix.lower() == ".png":
         shown = [(each.chosen[0], each.document.title) for each in found if each.chosen]
         hits = [hit(seen, caption) for seen, caption in shown]
+        if not hits:
+            print("nothing is shown, so nothing was drawn", file=sys.stderr)
+            return
         write_sheet_png(arguments.sheet, title, hits, query_image=query.image)
     else:
         searches = [

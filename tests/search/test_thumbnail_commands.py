@@ -91,6 +91,9 @@ def test_the_images_of_documents_are_chosen_said_and_drawn(
     # One chosen in each document with red in it, and the query above each of three.
     assert page.count("data:image/jpeg") == 3 + 2 and "빨간 사진" in page
     assert Image.open(folder / "sheet.png").width > 200
+    none = ("--images", "photos", "--floor", "1", "--sheet", "none.png", "--document", "글")
+    assert "no picture: the document has none" in run(capsys, *THUMBNAIL, "초록", *none)
+    assert not (folder / "none.png").exists()
 
 
 def test_what_is_known_of_images_is_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
