@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _SHEETS = (".png", ".html")
 _EXCERPT = 300
+_KOREAN = {"unsafe": "위험", "below the floor": "유사도 미달", "not indexed": "색인에 없음"}
 
 
 def add(actions: Any) -> argparse.ArgumentParser:
@@ -273,13 +275,21 @@ def _why(seen: Seen) -> str:
 
 
 def _left_out(found: Thumbnails) -> str:
-    counts: dict[str, int] = {}
-    for each in found.left_out:
-        counts[str(each.reason)] = counts.get(str(each.reason), 0) + 1
-    told = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+    told = ", ".join(f"{count} {reason}" for reason, count in _reasons(found).items())
     if found.chosen:
         return told and f"left out: {told}"
     return f"no picture: {told}" if told else "no picture: the document has none"
+
+
+def _left_out_korean(found: Thumbnails) -> str:
+    told = ", ".join(f"{_KOREAN[reason]} {count}" for reason, count in _reasons(found).items())
+    if found.chosen:
+        return told and f"제외: {told}"
+    return f"썸네일 없음: {told}" if told else "썸네일 없음: 문서에 이미지가 없음"
+
+
+def _reasons(found: Thumbnails) -> dict[str, int]:
+    return dict(collections.Counter(str(each.reason) for each in found.left_out))
 
 
 def _row(found: Thumbnails) -> dict[str, Any]:
@@ -329,7 +339,7 @@ def _draw(arguments: argparse.Namespace, found: list[Thumbnails], query: Query) 
                 title=each.document.title or each.document.id,
                 hits=[hit(seen, seen.image.caption or seen.image.path) for seen in each.chosen],
                 query_image=query.image,
-                note=_left_out(each),
+                note=_left_out_korean(each),
             )
             for each in found
         ]

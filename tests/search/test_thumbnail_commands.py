@@ -90,6 +90,7 @@ def test_the_images_of_documents_are_chosen_said_and_drawn(
     page = (folder / "sheet.html").read_text("utf-8")
     # One chosen in each document with red in it, and the query above each of three.
     assert page.count("data:image/jpeg") == 3 + 2 and "빨간 사진" in page
+    assert "제외: 유사도 미달 1" in page
     assert Image.open(folder / "sheet.png").width > 200
     none = ("--images", "photos", "--floor", "1", "--sheet", "none.png", "--document", "글")
     assert "no picture: the document has none" in run(capsys, *THUMBNAIL, "초록", *none)
