@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kmm_jax.evaluation.thumbnails import Column, Figure, Thumbnails
+from kmm_jax.evaluation.thumbnails import Column, Figure, ThumbnailTable
 from kmm_jax.files import atomic_write, write_json
 
 JSON_NAME = "thumbnail.json"
@@ -25,7 +25,7 @@ _ROWS: tuple[tuple[str, Callable[[Column], Figure]], ...] = (
 )
 
 
-def to_json(found: Thumbnails, about: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(found: ThumbnailTable, about: Mapping[str, Any]) -> dict[str, Any]:
     """Plain JSON values; a floor that shows nothing is null."""
     values = dataclasses.asdict(found)
     for told, column in zip(values["columns"], found.columns, strict=True):
@@ -41,7 +41,7 @@ def to_json(found: Thumbnails, about: Mapping[str, Any]) -> dict[str, Any]:
     return {"about": dict(about), **values}
 
 
-def to_markdown(found: Thumbnails, about: Mapping[str, Any]) -> str:
+def to_markdown(found: ThumbnailTable, about: Mapping[str, Any]) -> str:
     """The slide's table, a column each model, with what it rests on."""
     heads = [_cell(_head(column)) for column in found.columns]
     lines = ["# Smart thumbnail (slide 5.2)", ""]
@@ -72,7 +72,7 @@ def to_markdown(found: Thumbnails, about: Mapping[str, Any]) -> str:
 
 
 def write(
-    folder: str | os.PathLike[str], found: Thumbnails, about: Mapping[str, Any]
+    folder: str | os.PathLike[str], found: ThumbnailTable, about: Mapping[str, Any]
 ) -> tuple[Path, Path]:
     """Write ``thumbnail.json`` and ``thumbnail.md``; return both paths."""
     folder = Path(folder)
@@ -122,7 +122,7 @@ def _floor(column: Column) -> str:
     )
 
 
-def _agreement(found: Thumbnails) -> list[str]:
+def _agreement(found: ThumbnailTable) -> list[str]:
     lines = []
     for each in found.agreement:
         kappa = "not defined" if each.kappa is None else f"{each.kappa:.2f}"

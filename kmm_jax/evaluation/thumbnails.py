@@ -69,7 +69,7 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Thumbnails:
+class ThumbnailTable:
     """What labels say.
 
     Attributes:
@@ -152,7 +152,7 @@ def table(
     most_bad: float | None = None,
     sure: float | None = None,
     bad: int = POOR,
-) -> Thumbnails:
+) -> ThumbnailTable:
     """The table of all models in some files, which may be of several raters.
 
     Pairs count of which every picture that any model shows (with ``most_bad``, chose) was scored.
@@ -191,7 +191,7 @@ def table(
         columns.append(_column(model, of_model, scores, [pick.shown for pick in of_model]))
         if most_bad is not None:
             columns.append(_floored(model, of_model, scores, most_bad, sure, bad))
-    return Thumbnails(
+    return ThumbnailTable(
         columns=tuple(columns),
         pairs=len(pairs),
         of_pairs=len(every),

@@ -28,7 +28,7 @@ from kmm_jax.evaluation.thumbnail_log import (
     to_line,
     write_picks,
 )
-from kmm_jax.evaluation.thumbnails import Thumbnails, column, table
+from kmm_jax.evaluation.thumbnails import ThumbnailTable, column, table
 
 # Slide 5.2: shown, above 2, mean.
 SLIDE = {"ASIS": (60, 47, 3.133), "base": (49, 45, 3.327), "large": (44, 42, 3.455)}
@@ -58,7 +58,7 @@ def picks_of(model: str, scores: list[int], pairs: int) -> tuple[list[Pick], lis
 
 
 @pytest.fixture(scope="module")
-def slide() -> Thumbnails:
+def slide() -> ThumbnailTable:
     logs = []
     for model, figures in SLIDE.items():
         picks, labels = picks_of(model, scores_like(*figures), 60)
@@ -66,7 +66,7 @@ def slide() -> Thumbnails:
     return table(logs)
 
 
-def test_the_slides_table_comes_of_scores_with_its_figures(slide: Thumbnails) -> None:
+def test_the_slides_table_comes_of_scores_with_its_figures(slide: ThumbnailTable) -> None:
     about = thumbnail_page.to_markdown(slide, {})
     assert "| | ASIS | base | large |" in about
     cells = {
@@ -103,7 +103,7 @@ def test_what_shows_nothing_has_no_figures_and_still_a_table() -> None:
     found = column("m", np.zeros(4), np.zeros(4), list("abcd"))
     assert found.coverage.count == 0 and found.coverage.high > 0.3
     assert found.mean.value is None and found.over_2.count == 0
-    whole = Thumbnails(
+    whole = ThumbnailTable(
         columns=(found,), pairs=4, of_pairs=4, raters={"김": 4}, agreement=(), strange=0
     )
     assert "| Image_score > 2 | – |" in thumbnail_page.to_markdown(whole, {})
@@ -167,7 +167,7 @@ def test_a_floor_is_found_from_labels_and_measured_on_others() -> None:
     assert floored.poor.value < plain.poor.value
     assert floored.poor.low < 0.15 < floored.poor.high + 0.05
     page = thumbnail_page.to_markdown(
-        Thumbnails(columns=(floored,), pairs=1, of_pairs=1, raters={}, agreement=(), strange=0),
+        ThumbnailTable(columns=(floored,), pairs=1, of_pairs=1, raters={}, agreement=(), strange=0),
         {},
     )
     written = float(page.split("--floor ")[1].split("`")[0])
