@@ -21,7 +21,7 @@ import numpy as np
 from kmm_jax.errors import DataError
 from kmm_jax.evaluation import bootstrap
 from kmm_jax.evaluation.floor import Floor, calibrate
-from kmm_jax.evaluation.thumbnail_log import Item, Label, Log, Pair, Pick
+from kmm_jax.evaluation.thumbnail_log import LEAST, MOST, Item, Label, Log, Pair, Pick
 from kmm_jax.evaluation.weighted_kappa import Agreement, agreements
 
 POOR = 2
@@ -132,6 +132,8 @@ def column(
     mean = Figure(value=None)
     if len(scores_S):
         low, high = bootstrap.mean_intervals(scores_S[:, None], groups_N=groups_S)[0]
+        if len(np.unique(groups_S)) < 2:
+            low, high = LEAST, MOST
         mean = Figure(value=float(scores_S.mean()), low=float(low), high=float(high))
     return Column(
         model=model,
@@ -287,6 +289,8 @@ def _shares(hits_SM: np.ndarray, groups_S: np.ndarray) -> list[Figure]:
     if not len(hits_SM):
         return [Figure(value=None, count=0)] * hits_SM.shape[1]
     intervals = bootstrap.share_intervals(hits_SM, groups_N=groups_S)
+    if len(np.unique(groups_S)) < 2:  # one query says nothing of others
+        intervals[:] = 0.0, 1.0
     return [
         Figure(
             value=float(hits_S.mean()), low=float(low), high=float(high), count=int(hits_S.sum())

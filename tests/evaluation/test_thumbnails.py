@@ -99,6 +99,13 @@ def test_figures_are_those_of_counting_and_lie_in_their_intervals() -> None:
     assert width == pytest.approx(2 * 1.96 * kept.std() / math.sqrt(len(kept)), rel=0.35)
 
 
+def test_one_query_says_nothing_of_others() -> None:
+    found = column("m", np.asarray([4, 2, 3]), np.ones(3), ["q", "q", "q"])
+    assert found.over_2.value == pytest.approx(2 / 3)
+    assert (found.over_2.low, found.over_2.high) == (0, 1)
+    assert (found.mean.low, found.mean.value, found.mean.high) == (1, 3, 5)
+
+
 def test_what_shows_nothing_has_no_figures_and_still_a_table() -> None:
     found = column("m", np.zeros(4), np.zeros(4), list("abcd"))
     assert found.coverage.count == 0 and found.coverage.high > 0.3
