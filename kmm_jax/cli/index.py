@@ -36,6 +36,7 @@ def add(commands: Any) -> None:
     )
     grow.set_defaults(run=_add)
     for command in (build, grow):
+        add_settings(command)
         command.add_argument(
             "--keep-first",
             action="store_true",
@@ -56,6 +57,34 @@ def add(commands: Any) -> None:
     info.set_defaults(run=_info)
 
 
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """Add the settings of an index that depend on how many vectors there will be."""
+    command.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of the vectors on disk; bfloat16 takes half the bytes (default: float32)",
+    )
+    command.add_argument(
+        "--rescore",
+        choices=("memory", "mapped"),
+        help="where vectors of candidates come from: memory that holds all of them (default), or "
+        "the memory-mapped file, where memory holds hashes alone",
+    )
+    command.add_argument(
+        "--leaves-to-search",
+        type=int,
+        metavar="N",
+        help="of each tree; fewer are faster and find less (default: a tenth, at least 10)",
+    )
+
+
+def settings_given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_settings` added, as far as it was given."""
+    names = ("dtype", "rescore", "leaves_to_search")
+    found = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _embeddings(arguments: argparse.Namespace) -> Any:
     from kmm_jax.retrieval.store import first_of_each, load_embeddings
 
@@ -68,7 +97,7 @@ def _build(arguments: argparse.Namespace) -> int:
     from kmm_jax.retrieval.settings import IndexSettings
 
     embeddings = _embeddings(arguments)
-    settings = IndexSettings(engine=arguments.engine)
+    settings = IndexSettings(engine=arguments.engine, **settings_given(arguments))
     index = Index.of_embeddings(arguments.output, embeddings, settings=settings)
     print(f"{arguments.output}: {len(index):,} vectors, {index.info()['engine']}")
     return 0
@@ -77,18 +106,28 @@ def _build(arguments: argparse.Namespace) -> int:
 def _add(arguments: argparse.Namespace) -> int:
     from kmm_jax.retrieval.collection import Collection
     from kmm_jax.retrieval.collection_files import is_collection
+    from kmm_jax.retrieval.settings import IndexSettings
     from kmm_jax.retrieval.tables import read_columns
 
+    given = settings_given(arguments)
     embeddings = _embeddings(arguments)
     ids = embeddings.ids
     columns = read_columns(arguments.columns, ids) if arguments.columns else None
     if is_collection(arguments.collection):
         collection = Collection.open(arguments.collection, model_hash=embeddings.model_hash)
+        made = collection.info()["settings"]
+        for name, value in given.items():
+            if made[name] != value:
+                raise UserError(
+                    f"{arguments.collection} was made with {name} {made[name]!r}, not {value!r}; a "
+                    "collection keeps what it was made with: leave it out, or make another"
+                )
     else:
         collection = Collection.create(
             arguments.collection,
             model_hash=embeddings.model_hash,
             dim=embeddings.vectors.shape[1],
+            settings=IndexSettings(**given),
             metadata={"kind": embeddings.kind, **embeddings.metadata},
         )
     replaced = collection.put(ids, embeddings.vectors, columns)
@@ -138,10 +177,12 @@ def _info(arguments: argparse.Namespace) -> int:
         return 0
     metadata = info["metadata"]
     size = f"{info['bytes'] / 1e6:,.2f} MB" if not grows else f"version {info['version']}"
+    dtype, recall = info["settings"]["dtype"], info.get("recall@10")
     lines = {
-        "vectors": f"{info['rows']:,} of dimension {info['dim']:,}, {size}",
+        "vectors": f"{info['rows']:,} of dimension {info['dim']:,}, {dtype}, {size}",
         "of": metadata.get("kind"),
         "engine": info.get("engine"),
+        "recall@10": f"{recall:.3f} of exact search, when it was built" if recall else None,
         "columns": ", ".join(f"{name} {kind}" for name, kind in info.get("columns", {}).items()),
         "model": metadata.get("model_path"),
         "model hash": info["model_hash"],

@@ -42,6 +42,12 @@ def add(commands: Any) -> None:
     embed.add_argument("--style", choices=_STYLES, default="query", help="of the texts")
     embed.add_argument("--batch-size", type=int, default=64, metavar="N")
     embed.add_argument("--part-rows", type=int, default=8192, metavar="N", help="rows of a file")
+    embed.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the vectors on disk; bfloat16 takes half the bytes (default: %(default)s)",
+    )
     add_export(embed)
     embed.set_defaults(run=_embed)
 
@@ -103,6 +109,7 @@ def _embed(arguments: argparse.Namespace) -> int:
         model_path=arguments.model
         if is_url(arguments.model)
         else str(Path(arguments.model).resolve()),
+        dtype=arguments.dtype,
         progress=progress,
         process_index=process_index,
         process_count=process_count,

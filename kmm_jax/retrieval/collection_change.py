@@ -185,13 +185,13 @@ class _Joined:
 
     def __getitem__(self, where: slice) -> np.ndarray:
         start, stop, _ = where.indices(len(self))
-        parts = [np.zeros((0, self.shape[1]), np.float32)]
+        parts = []
         for index, rows, end in zip(self._indexes, self._rows, self._ends, strict=True):
             first = int(end) - len(rows)
             some = rows[max(0, start - first) : max(0, stop - first)]
             if len(some):
-                parts.append(index.vectors_of(some))
-        return np.concatenate(parts)
+                parts.append(index.stored(some))
+        return np.concatenate(parts) if parts else np.zeros((0, self.shape[1]), np.float32)
 
 
 def _tier(rows: int) -> int:

@@ -22,6 +22,7 @@ from kmm_jax.data.schema import texts
 from kmm_jax.data.sources import Row, Source
 from kmm_jax.errors import DataError, UserError, nearest
 from kmm_jax.retrieval import store
+from kmm_jax.retrieval.settings import VectorType
 from kmm_jax.text.styles import FIELD_STYLES, STYLES, Style
 
 _LISTED = 20
@@ -96,6 +97,7 @@ def embed_source(
     max_bad_share: float = MAX_BAD_SHARE,
     source_url: str | None = None,
     model_path: str | None = None,
+    dtype: VectorType = "float32",
     progress: Callable[[Progress], None] = lambda _: None,
     process_index: int = 0,
     process_count: int = 1,
@@ -114,6 +116,7 @@ def embed_source(
         source_url: what ``open_source`` opens again, by default the source's name. An export of
             another URL into the same folder is refused.
         model_path: noted, so that the model can be found again.
+        dtype: that the vectors are kept as.
         progress: called after each batch.
         process_index, process_count: see :func:`~kmm_jax.retrieval.store.export_embeddings`.
 
@@ -201,6 +204,7 @@ def embed_source(
             dim=model.embedding,
             origin=origin,
             metadata={"model_path": model_path},
+            dtype=dtype,
             process_index=process_index,
             process_count=process_count,
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.retrieval import scann_engine
+from kmm_jax.retrieval.index_files import read_at_random
 from kmm_jax.retrieval.settings import Engine, IndexSettings
 
 if TYPE_CHECKING:
@@ -69,8 +70,15 @@ class Searcher:
         return self._scann is not None and self._scann.approximate
 
     def search(self, queries_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows int64 (Q, k), -1 where there are too few, and scores float32 (Q, k)."""
-        return (self._scann or self.exact).search(queries_QD, k)
+        """Rows int64 (Q, k) and scores float32 (Q, k), best first; ``k`` is at most N."""
+        if self._scann is None:
+            return self.exact.search(queries_QD, k)
+        rows_QK, scores_QK = self._scann.search(queries_QD, k)
+        # The leaves that were searched may hold fewer than k; exact search fills such rows.
+        short_Q = (rows_QK < 0).any(axis=1)
+        if short_Q.any():
+            rows_QK[short_Q], scores_QK[short_Q] = self.exact.search(queries_QD[short_Q], k)
+        return rows_QK, scores_QK
 
 
 def open_searcher(
@@ -103,13 +111,19 @@ def open_searcher(
     if scann_folder is None:
         searcher = scann_engine.train(vectors, settings)
     else:
+        few = read_at_random(vectors) if settings.rescore == "mapped" else None
         try:
-            searcher = scann_engine.load(scann_folder, settings, len(vectors))
+            searcher = scann_engine.load(scann_folder, settings, len(vectors), few)
         except DataError as error:
             if engine == "scann":
                 raise
             return _exact(vectors, str(error))
-    return Searcher(vectors, searcher, f"scann {scann_engine.version()} ({_layout(settings)})")
+    return Searcher(vectors, searcher, described(settings))
+
+
+def described(settings: IndexSettings) -> str:
+    """ScaNN with its version and how it searches."""
+    return f"scann {scann_engine.version()} ({_layout(settings)})"
 
 
 def _exact(vectors: np.ndarray, reason: str) -> Searcher:
@@ -127,8 +141,12 @@ def _layout(settings: IndexSettings) -> str:
     if settings.layout == "tree":
         return (
             f"tree, {settings.leaves_to_search:,} of {settings.leaves:,} leaves searched, "
-            f"{settings.reorder:,} rescored"
+            f"{settings.reorder:,} rescored{_where(settings)}"
         )
     if settings.layout == "hashed":
-        return f"hashed, {settings.reorder:,} rescored"
+        return f"hashed, {settings.reorder:,} rescored{_where(settings)}"
     return "brute force"
+
+
+def _where(settings: IndexSettings) -> str:
+    return " from disk" if settings.rescore == "mapped" else ""

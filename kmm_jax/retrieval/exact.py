@@ -6,6 +6,7 @@ Letters: Q queries, N vectors, B vectors in a block, D dimensions, K best.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +26,11 @@ class ExactSearcher:
     1 GiB of vectors stay on the device; more are sent anew for each group of queries.
 
     Args:
-        vectors_ND: float32; may be memory-mapped.
+        vectors_ND: float32, or bfloat16 that is computed with in float32; may be memory-mapped,
+            or else what has a length and can be sliced.
     """
 
-    def __init__(self, vectors_ND: np.ndarray, *, block_rows: int = _BLOCK_ROWS) -> None:
+    def __init__(self, vectors_ND: Any, *, block_rows: int = _BLOCK_ROWS) -> None:
         self._vectors = vectors_ND
         self._block_rows = min(_power_of_two(len(vectors_ND)), block_rows)
         self._starts = range(0, len(vectors_ND), self._block_rows)
@@ -61,7 +63,7 @@ class ExactSearcher:
             return self._kept[start]
         values = np.asarray(self._vectors[start : start + self._block_rows], np.float32)
         block = jnp.asarray(_filled(values, self._block_rows))
-        if self._vectors.nbytes <= _KEPT_BYTES:
+        if 4 * self._vectors.size <= _KEPT_BYTES:
             self._kept[start] = block
         return block
 

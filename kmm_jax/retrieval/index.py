@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from kmm_jax.errors import DataError, UserError
-from kmm_jax.files import atomic_directory, write_json
 from kmm_jax.retrieval import checksums, engines, index_files
-from kmm_jax.retrieval.settings import Engine, IndexSettings, for_rows
+from kmm_jax.retrieval.index_build import RECALL, write_index
+from kmm_jax.retrieval.settings import Engine, IndexSettings
 from kmm_jax.retrieval.store import Embeddings
 from kmm_jax.retrieval.vectors import unit_rows
 
@@ -80,7 +80,7 @@ class Index:
 
         Args:
             ids: N different texts.
-            vectors: (N, D); brought to length 1.
+            vectors: (N, D), an array or what can be sliced like one; brought to length 1.
             model_hash: of the model that computed them.
             settings: chosen by the number of rows where not given.
             metadata: notes to keep with it; JSON values.
@@ -92,34 +92,15 @@ class Index:
             ConfigError: settings that cannot work.
         """
         folder = Path(folder).resolve()
-        index_files.refuse_something_else(folder)
-        ids = index_files.checked_ids(ids, len(vectors))
-        chosen = for_rows(settings or IndexSettings(), len(ids))
-        engine, reason = engines.choose(chosen.engine)
-        index_files.remove_leftovers(folder)
-        with atomic_directory(folder) as building:
-            unit_ND = index_files.write_vectors(building / index_files.VECTORS, vectors)
-            index_files.write_ids(building / index_files.IDS, ids)
-            scann_version = None
-            if engine == "scann" and chosen.layout != "brute_force":
-                from kmm_jax.retrieval import scann_engine
-
-                searcher = scann_engine.train(unit_ND, chosen)
-                searcher.save(building / index_files.SCANN, building / index_files.VECTORS)
-                scann_version = scann_engine.version()
-            names = sorted(p.relative_to(building) for p in building.rglob("*") if p.is_file())
-            description = {
-                "format": index_files.FORMAT,
-                "rows": len(ids),
-                "dim": unit_ND.shape[1],
-                "model_hash": model_hash,
-                "engine": engine if engine == "scann" else f"exact: {reason}",
-                "scann_version": scann_version,
-                "settings": asdict(chosen),
-                "metadata": dict(metadata or {}),
-                "files": {p.as_posix(): checksums.describe(building / p) for p in names},
-            }
-            write_json(building / index_files.INDEX, checksums.sealed(description))
+        chosen = settings or IndexSettings()
+        write_index(
+            folder,
+            ids,
+            vectors,
+            model_hash=model_hash,
+            settings=chosen,
+            metadata=dict(metadata or {}),
+        )
         return cls.load(folder, model_hash=model_hash, engine=chosen.engine)
 
     @classmethod
@@ -172,10 +153,12 @@ class Index:
         ids = index_files.read_ids(folder / index_files.IDS)
         vectors_ND = index_files.map_vectors(folder / index_files.VECTORS)
         shape = (description["rows"], description["dim"])
-        if len(ids) != shape[0] or vectors_ND.shape != shape:
+        dtype = IndexSettings(**description["settings"]).dtype
+        if len(ids) != shape[0] or vectors_ND.shape != shape or vectors_ND.dtype != dtype:
             raise DataError(
-                f"{folder}: {len(ids)} ids and vectors of shape {vectors_ND.shape} do not match "
-                f"{index_files.INDEX}, which says {shape}; build the index again"
+                f"{folder}: {len(ids)} ids and {vectors_ND.dtype} vectors of shape "
+                f"{vectors_ND.shape} do not match {index_files.INDEX}, which says {shape} and "
+                f"{dtype}; build the index again"
             )
         return cls(
             folder=folder,
@@ -194,6 +177,11 @@ class Index:
         return int(self._vectors.shape[1])
 
     @property
+    def built_recall(self) -> float | None:
+        """Recall@10 against exact float32 search when it was built; None where it was exact."""
+        return self._description.get(RECALL)
+
+    @property
     def approximate(self) -> bool:
         """Whether a search may miss something."""
         return self._searcher.approximate
@@ -208,7 +196,7 @@ class Index:
             DataError: another dimension than the index's, or a vector that is zero or not finite.
             UserError: ``k`` below 1.
         """
-        rows_QK, scores_QK = self._search(self._queries(queries), self._at_most(k))
+        rows_QK, scores_QK = self._searcher.search(self._queries(queries), self._at_most(k))
         ids = [[self.ids[row] for row in rows] for rows in rows_QK]
         return Results(ids=ids, scores=scores_QK, rows=rows_QK)
 
@@ -221,7 +209,7 @@ class Index:
         queries_QD, k = self._queries(queries), self._at_most(k)
         if not len(queries_QD):
             raise UserError("recall needs at least one query")
-        found_QK, _ = self._search(queries_QD, k)
+        found_QK, _ = self._searcher.search(queries_QD, k)
         true_QK, _ = self._searcher.exact.search(queries_QD, k)
         pairs = zip(found_QK, true_QK, strict=True)
         return float(np.mean([len(np.intersect1d(found, true)) / k for found, true in pairs]))
@@ -240,11 +228,15 @@ class Index:
         Raises:
             UserError: no such id.
         """
-        return np.array(self._vectors[self.row(id)])
+        return np.array(self._vectors[self.row(id)], np.float32)
 
     def vectors_of(self, rows: np.ndarray) -> np.ndarray:
         """The unit vectors (N, D), float32, at places of the index."""
         return np.asarray(self._vectors[rows], np.float32)
+
+    def stored(self, rows: np.ndarray) -> np.ndarray:
+        """The vectors (N, D) at places of the index as they are kept, float32 or bfloat16."""
+        return np.asarray(self._vectors[rows])
 
     def row(self, id: str) -> int:
         """The place of an id in the index.
@@ -263,22 +255,6 @@ class Index:
             self._row_of = {each: row for row, each in enumerate(self.ids)}
         return self._row_of.get(id)
 
-    def own_recall(self, k: int = 10, *, queries: int = 200, seed: int = 0) -> float:
-        """`recall` for some of its own vectors, each without itself among the found."""
-        rng = np.random.default_rng(seed)
-        rows_Q = np.sort(rng.choice(len(self), min(queries, len(self)), replace=False))
-        queries_QD = self.vectors_of(rows_Q)
-        k = min(k, len(self) - 1)
-        if k < 1:
-            return 1.0
-        found_QK, _ = self._search(queries_QD, k + 1)
-        true_QK, _ = self._searcher.exact.search(queries_QD, k + 1)
-        shares = [
-            len(np.intersect1d(found[found != row][:k], true[true != row][:k])) / k
-            for row, found, true in zip(rows_Q, found_QK, true_QK, strict=True)
-        ]
-        return float(np.mean(shares))
-
     def info(self) -> dict[str, Any]:
         """What the index is and how it searches, as JSON values."""
         files = self._description["files"].values()
@@ -290,18 +266,9 @@ class Index:
             "model_hash": self.model_hash,
             "engine": self._searcher.described,
             "settings": asdict(self._settings),
+            RECALL: self.built_recall,
             "metadata": self.metadata,
         }
-
-    def _search(self, queries_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        rows_QK, scores_QK = self._searcher.search(queries_QD, k)
-        # The leaves that were searched may hold fewer than k; exact search fills such rows.
-        short_Q = (rows_QK < 0).any(axis=1)
-        if short_Q.any():
-            rows_QK[short_Q], scores_QK[short_Q] = self._searcher.exact.search(
-                queries_QD[short_Q], k
-            )
-        return rows_QK, scores_QK
 
     def _queries(self, queries: np.ndarray) -> np.ndarray:
         queries_QD = unit_rows(np.atleast_2d(np.asarray(queries)), "query")

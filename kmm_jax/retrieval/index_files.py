@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import glob
 import json
+import mmap
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +16,13 @@ import numpy as np
 from kmm_jax.errors import ConfigError, DataError
 from kmm_jax.files import refuse_other
 from kmm_jax.retrieval import checksums
-from kmm_jax.retrieval.settings import IndexSettings
-from kmm_jax.retrieval.vectors import unit_rows
+from kmm_jax.retrieval.settings import IndexSettings, VectorType
+from kmm_jax.retrieval.vectors import bfloat16_type, stored_rows
 
 INDEX = "index.json"
 FORMAT = "kmm_jax index 1"
 VECTORS, IDS, SCANN = "vectors.npy", "ids.parquet", "scann"
-_BLOCK_ROWS = 65_536
+_BLOCK_NUMBERS = 1 << 23  # 32 MiB in float32
 
 
 def refuse_something_else(folder: Path) -> None:
@@ -63,22 +64,29 @@ def checked_ids(ids: Sequence[str], rows: int) -> list[str]:
     return ids
 
 
-def write_vectors(path: Path, vectors: np.ndarray) -> np.ndarray:
-    """Write unit vectors block by block, so that memory stays bounded; return them, mapped."""
+def write_vectors(path: Path, vectors: Any, dtype: VectorType = "float32") -> np.ndarray:
+    """Write unit vectors block by block, so that memory stays bounded; return them, mapped.
+
+    NumPy's format has no bfloat16: its bits are written as int16, as ScaNN reads and writes them.
+    """
     if np.ndim(vectors) != 2 or not np.shape(vectors)[1]:
         raise DataError(f"vectors must have shape (rows, dimension), found {np.shape(vectors)}")
     # Plain writes: on a full disk they raise, where writing to a mapped file ends the process.
     with path.open("wb") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": tuple(np.shape(vectors))}
+        shape = tuple(np.shape(vectors))
+        descr = "<f4" if dtype == "float32" else "<i2"
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(vectors), _BLOCK_ROWS):
-            block = unit_rows(vectors[start : start + _BLOCK_ROWS], f"index (from row {start} on)")
-            file.write(block.astype("<f4", copy=False).data)
+        step = max(1, _BLOCK_NUMBERS // shape[1])
+        for start in range(0, len(vectors), step):
+            rows = vectors[start : start + step]
+            block = stored_rows(rows, f"index (from row {start} on)", dtype)
+            file.write(block.view(descr).data)
     return map_vectors(path)
 
 
 def map_vectors(path: Path) -> np.ndarray:
-    """The vectors, float32 (N, D), memory-mapped.
+    """The vectors (N, D), float32 or bfloat16, memory-mapped.
 
     Raises:
         DataError: the file cannot be read as such.
@@ -87,9 +95,22 @@ def map_vectors(path: Path) -> np.ndarray:
         vectors_ND = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError) as error:
         raise DataError(f"{path} is damaged: {error}; build the index again") from error
-    if vectors_ND.dtype != np.float32 or vectors_ND.ndim != 2:
-        raise DataError(f"{path}: expected float32 rows, found {vectors_ND.dtype}")
-    return vectors_ND
+    if vectors_ND.ndim != 2 or vectors_ND.dtype not in (np.float32, np.int16):
+        raise DataError(f"{path}: expected rows of float32 or bfloat16, found {vectors_ND.dtype}")
+    return vectors_ND.view(bfloat16_type()) if vectors_ND.dtype == np.int16 else vectors_ND
+
+
+def read_at_random(vectors_ND: np.ndarray) -> np.ndarray:
+    """Mapped vectors once more, read a few rows at a time: a row costs its own page of the disk.
+
+    The kernel reads ahead of whoever goes through a file, which single rows have no use for.
+    """
+    path = getattr(vectors_ND, "filename", None)
+    if path is None or not hasattr(mmap, "MADV_RANDOM"):
+        return vectors_ND
+    again_ND = map_vectors(Path(path))
+    again_ND._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+    return again_ND
 
 
 def write_ids(path: Path, ids: list[str]) -> None:

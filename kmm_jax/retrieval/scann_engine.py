@@ -28,7 +28,7 @@ from kmm_jax.retrieval.settings import IndexSettings
 
 _NEEDED_FLAGS = ("avx2", "fma")
 _PARALLEL_QUERIES = 64
-_DATASET = "dataset.npy"
+_DATASETS = ("dataset.npy", "bfloat16_dataset.npy")
 _ASSETS = "scann_assets.pbtxt"
 _CHATTER = re.compile(r"[IW]\d{4} |WARNING: All log messages before absl")
 
@@ -63,12 +63,24 @@ def version() -> str:
 
 
 class ScannSearcher:
-    """A ScaNN searcher over unit vectors."""
+    """A ScaNN searcher over unit vectors.
 
-    def __init__(self, searcher: Any, settings: IndexSettings, rows: int) -> None:
+    Args:
+        vectors_ND: with settings that rescore from mapped vectors, those; read at a few places for
+            each query.
+    """
+
+    def __init__(
+        self,
+        searcher: Any,
+        settings: IndexSettings,
+        rows: int,
+        vectors_ND: np.ndarray | None = None,
+    ) -> None:
         self._searcher = searcher
         self._settings = settings
         self._rows = rows
+        self._vectors = vectors_ND
 
     @property
     def approximate(self) -> bool:
@@ -85,8 +97,10 @@ class ScannSearcher:
         settings = self._settings
         queries_QD = np.ascontiguousarray(queries_QD, np.float32)
         wanted: dict[str, int] = {}
-        if settings.reorder is not None:
-            wanted["pre_reorder_num_neighbors"] = min(max(settings.reorder, 4 * k), self._rows)
+        hashed = k if settings.reorder is None else min(max(settings.reorder, 4 * k), self._rows)
+        mapped = settings.reorder is not None and settings.rescore == "mapped"
+        if settings.reorder is not None and not mapped:
+            wanted["pre_reorder_num_neighbors"] = hashed
         if settings.leaves is not None and settings.leaves_to_search is not None:
             # Enough leaves for k results even where they are smaller than the mean.
             enough = math.ceil(2 * k * settings.leaves / self._rows)
@@ -95,12 +109,27 @@ class ScannSearcher:
             )
         many = len(queries_QD) >= _PARALLEL_QUERIES
         search = self._searcher.search_batched_parallel if many else self._searcher.search_batched
-        rows, scores = search(queries_QD, k, **wanted)
+        rows, scores = search(queries_QD, hashed if mapped else k, **wanted)
         # ScaNN fills up with row 0 and NaN.
         rows = np.where(np.isnan(scores), -1, rows.astype(np.int64))
         scores = np.where(np.isnan(scores), -np.inf, scores).astype(np.float32)
-        order = np.lexsort((rows, -scores), axis=1)
+        if mapped:
+            rows, scores = self._rescored(queries_QD, rows)
+        order = np.lexsort((rows, -scores), axis=1)[:, :k]
         return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+
+    def _rescored(
+        self, queries_QD: np.ndarray, rows_QR: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and their scores by the mapped vectors, computed in float32."""
+        assert self._vectors is not None
+        rows_QR = np.sort(rows_QR, axis=1)  # the disk is read forwards
+        scores_QR = np.full(rows_QR.shape, -np.inf, np.float32)
+        for query, (query_D, rows_R) in enumerate(zip(queries_QD, rows_QR, strict=True)):
+            first = int(np.searchsorted(rows_R, 0))  # before it stands -1
+            vectors_RD = self._vectors[rows_R[first:]].astype(np.float32)
+            scores_QR[query, first:] = vectors_RD @ query_D
+        return rows_QR, scores_QR
 
     def save(self, folder: Path, vectors: Path) -> None:
         """Write what was learnt into ``folder``; the vectors stay in their own file, ``vectors``.
@@ -120,10 +149,12 @@ class ScannSearcher:
             number = errno.ENOSPC if full else errno.EIO
             raise OSError(number, f"ScaNN could not write: {_line(error)}", str(folder)) from error
         # ScaNN writes the vectors a second time; its list of files is pointed at ours instead.
-        (folder / _DATASET).unlink(missing_ok=True)
         assets = (folder / _ASSETS).read_text("utf-8")
         relative = Path(os.path.relpath(vectors, folder)).as_posix()
-        (folder / _ASSETS).write_text(assets.replace(f'"{_DATASET}"', f'"{relative}"'), "utf-8")
+        for name in _DATASETS:
+            (folder / name).unlink(missing_ok=True)
+            assets = assets.replace(f'"{name}"', f'"{relative}"')
+        (folder / _ASSETS).write_text(assets, "utf-8")
         # Read back: what a failed write cut short must not be sealed with a checksum.
         load(folder, self._settings, self._rows)
 
@@ -157,7 +188,10 @@ def train(vectors_ND: np.ndarray, settings: IndexSettings) -> ScannSearcher:
             settings.dims_per_block,
             anisotropic_quantization_threshold=settings.anisotropic_threshold,
             training_sample_size=settings.training_rows,
-        ).reorder(settings.reorder)
+        )
+        if settings.rescore == "memory":
+            kind = _reorder_types()[settings.dtype.upper()]
+            builder = builder.reorder(settings.reorder, quantize=kind)
     with _native_log() as log:
         try:
             searcher = builder.build()
@@ -166,11 +200,13 @@ def train(vectors_ND: np.ndarray, settings: IndexSettings) -> ScannSearcher:
                 f"ScaNN could not build the index: {_line(error)}; settings: {settings}. "
                 "Leave them out to have them chosen by size, or use the engine 'exact'." + log()
             ) from error
-    return ScannSearcher(searcher, settings, len(vectors_ND))
+    return ScannSearcher(searcher, settings, len(vectors_ND), vectors_ND)
 
 
-def load(folder: Path, settings: IndexSettings, rows: int) -> ScannSearcher:
-    """A saved searcher.
+def load(
+    folder: Path, settings: IndexSettings, rows: int, vectors_ND: np.ndarray | None = None
+) -> ScannSearcher:
+    """A saved searcher; ``vectors_ND`` as `ScannSearcher` has them.
 
     Raises:
         DataError: this ScaNN cannot read the files.
@@ -182,7 +218,12 @@ def load(folder: Path, settings: IndexSettings, rows: int) -> ScannSearcher:
             raise DataError(
                 f"{folder}: scann {version()} cannot read it: {_line(error)}" + log()
             ) from error
-    return ScannSearcher(searcher, settings, rows)
+    return ScannSearcher(searcher, settings, rows, vectors_ND)
+
+
+def _reorder_types() -> Any:
+    _scann()
+    return importlib.import_module("scann.scann_ops.py.scann_builder").ReorderType
 
 
 @functools.cache

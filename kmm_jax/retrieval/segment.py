@@ -18,6 +18,7 @@ from kmm_jax.files import atomic_directory
 from kmm_jax.retrieval import checksums
 from kmm_jax.retrieval.filters import Where, matching
 from kmm_jax.retrieval.index import Index
+from kmm_jax.retrieval.index_build import RECALL, write_index
 from kmm_jax.retrieval.settings import Engine, IndexSettings
 
 INDEX, COLUMNS = "index", "columns.parquet"
@@ -145,11 +146,13 @@ def write_segment(
         vectors: (N, D), an array or what can be sliced like one.
     """
     with atomic_directory(folder) as whole:
-        index = Index.build(whole / INDEX, ids, vectors, model_hash=model_hash, settings=settings)
+        built = write_index(
+            whole / INDEX, ids, vectors, model_hash=model_hash, settings=settings, metadata={}
+        )
         pq.write_table(columns, whole / COLUMNS, compression="zstd", write_page_checksum=True)
         about = {"rows": len(ids), "columns": checksums.describe(whole / COLUMNS)}
-        if index.approximate:
-            about["recall@10"] = round(index.own_recall(), 4)
+        if RECALL in built:
+            about[RECALL] = built[RECALL]
     return about
 
 

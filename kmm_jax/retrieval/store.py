@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.files import atomic_write, remove_leftovers, write_json
 from kmm_jax.retrieval import checksums
+from kmm_jax.retrieval.settings import VectorType
+from kmm_jax.retrieval.vectors import bfloat16_type
 
 Kind = Literal["image", "text"]
 Compute = Callable[[int, int], tuple[list[str], np.ndarray]]
@@ -28,6 +30,7 @@ _WORDS = {
     "kind": "another kind",
     "origin": "other data",
     "dim": "another dimension",
+    "dtype": "another dtype",
     "rows": "another number of rows",
     "part_rows": "another size of the parts",
 }
@@ -68,14 +71,16 @@ def export_embeddings(
     dim: int,
     origin: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    dtype: VectorType = "float32",
     process_index: int = 0,
     process_count: int = 1,
 ) -> None:
     """Compute embeddings part by part; a later call goes on after the whole parts.
 
     A part is a file ``part-00000-of-00012.parquet`` with the columns ``id`` (string) and ``vector``
-    (fixed-size list of float32); ``manifest.json`` is written last. An export that was killed and
-    called again ends with the same bytes as one that was not.
+    (fixed-size list of float32, or bytes of bfloat16, a type that Parquet does not have);
+    ``manifest.json`` is written last. An export that was killed and called again ends with the same
+    bytes as one that was not.
 
     Args:
         rows: of the source; part ``i`` is computed from rows ``i * part_rows`` onwards.
@@ -84,6 +89,7 @@ def export_embeddings(
         origin: what else the vectors depend on, such as the source's name; JSON values. An export
             into the same folder with another origin is refused.
         metadata: notes for the manifest; JSON values.
+        dtype: that vectors are rounded to; bfloat16 takes half the bytes.
         process_index, process_count: of several processes that share the folder, each calls this
             and computes every ``process_count``-th part; the last to end writes the manifest.
 
@@ -106,6 +112,7 @@ def export_embeddings(
         "rows": rows,
         "part_rows": part_rows,
         "origin": dict(origin or {}),
+        **({"dtype": dtype} if dtype != "float32" else {}),  # as exports had it before
     }
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_another(folder, identity)
@@ -134,6 +141,7 @@ def export_embeddings(
     manifest = {
         "format": _FORMAT,
         **{name: identity[name] for name in ("kind", "model_hash", "dim")},
+        **({"dtype": dtype} if dtype != "float32" else {}),
         "rows": sum(whole),
         "source_rows": rows,
         "part_rows": part_rows,
@@ -237,10 +245,11 @@ def _refuse_another(folder: Path, identity: Mapping[str, Any]) -> None:
         if found is None:
             continue
         for name, words in _WORDS.items():
-            if found.get(name) != identity[name]:
+            if found.get(name) != identity.get(name):
                 raise UserError(
                     f"{folder} holds embeddings of {words}: {name} is {found.get(name)!r} in "
-                    f"{path.name}, {identity[name]!r} now; choose another folder or remove this one"
+                    f"{path.name}, {identity.get(name)!r} now; choose another folder or "
+                    "remove this one"
                 )
 
 
@@ -273,24 +282,32 @@ def read_part(path: Path, dim: int) -> pa.Table:
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} is damaged: {error}; run kmm embed again") from error
-    if not table.schema.equals(_schema(dim)):
+    if not any(table.schema.equals(_schema(dim, dtype)) for dtype in get_args(VectorType)):
         raise DataError(f"{path}: expected the columns {_schema(dim)}, found {table.schema}")
     return table
 
 
-def _schema(dim: int) -> pa.Schema:
-    element = pa.field("element", pa.float32(), nullable=False)
+def _schema(dim: int, dtype: VectorType = "float32") -> pa.Schema:
+    if dtype == "float32":
+        vector = pa.list_(pa.field("element", pa.float32(), nullable=False), dim)
+    else:
+        vector = pa.binary(2 * dim)
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
-            pa.field("vector", pa.list_(element, dim), nullable=False),
+            pa.field("vector", vector, nullable=False),
         ]
     )
 
 
 def matrix(table: pa.Table, dim: int) -> np.ndarray:
-    """The vectors of a part, float32 (N, D)."""
+    """The vectors of a part (N, D), float32 or bfloat16 as they are kept."""
     column = table.column("vector").combine_chunks()
+    if pa.types.is_fixed_size_binary(column.type):
+        bits = np.frombuffer(
+            column.buffers()[1], np.uint16, len(column) * dim, column.offset * 2 * dim
+        )
+        return bits.reshape(-1, dim).view(bfloat16_type())
     return np.asarray(column.flatten()).reshape(table.num_rows, dim)
 
 
@@ -321,9 +338,18 @@ def write_part(
     if not np.isfinite(vectors_ND).all():
         first = int(np.flatnonzero(~np.isfinite(vectors_ND).all(axis=1))[0])
         raise DataError(f"{path.name}: the vector of {ids[first]!r} holds NaN or infinity")
-    schema = _schema(dim).with_metadata({_IDENTITY: json.dumps(identity, ensure_ascii=False)})
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.ravel()), type=schema.types[1])
-    table = pa.Table.from_arrays([pa.array(ids, pa.string()), lists], schema=schema)
+    dtype: VectorType = identity.get("dtype", "float32")
+    schema = _schema(dim, dtype).with_metadata(
+        {_IDENTITY: json.dumps(identity, ensure_ascii=False)}
+    )
+    if dtype == "float32":
+        column = pa.FixedSizeListArray.from_arrays(
+            pa.array(vectors_ND.ravel()), type=schema.types[1]
+        )
+    else:
+        bits = pa.py_buffer(vectors_ND.astype(bfloat16_type()).tobytes())
+        column = pa.Array.from_buffers(schema.types[1], len(ids), [None, bits])
+    table = pa.Table.from_arrays([pa.array(ids, pa.string()), column], schema=schema)
     with atomic_write(path) as file:
         pq.write_table(
             table,

@@ -1,4 +1,4 @@
-"""Vectors as search needs them: float32, finite, of length 1."""
+"""Vectors as search needs them: finite, of length 1, float32 or kept as bfloat16."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 
 from kmm_jax.errors import DataError
+from kmm_jax.retrieval.settings import VectorType
+
+# A unit vector rounded to bfloat16 (8 bits of mantissa) is of length 1 to within this.
+_ROUNDING = 2.0**-8
 
 
 def unit_rows(values: Any, what: str) -> np.ndarray:
@@ -36,3 +40,58 @@ def unit_rows(values: Any, what: str) -> np.ndarray:
             "such a vector has no direction to compare: leave it out or mend the model"
         )
     return (rows_ND / norms_N[:, None]).astype(np.float32)
+
+
+def stored_rows(values: Any, what: str, dtype: VectorType) -> np.ndarray:
+    """``values`` (N, D) as they are kept: rows of length 1, little-endian, of ``dtype``.
+
+    Rows that are bfloat16 and as near to length 1 as bfloat16 allows are kept bit for bit, so that
+    writing them again and again moves nothing.
+
+    Raises:
+        DataError: as `unit_rows`.
+    """
+    unit_ND = unit_rows(values, what)
+    if dtype == "float32":
+        return unit_ND.astype("<f4", copy=False)
+    bfloat16 = bfloat16_type()
+    rounded_ND = unit_ND.astype(bfloat16)
+    given_ND = np.asarray(values)
+    if given_ND.dtype == bfloat16:
+        wide_ND = given_ND.astype(np.float32)
+        length_N = np.sqrt(np.einsum("nd,nd->n", wide_ND, wide_ND))
+        kept_N = np.abs(length_N - 1) <= _ROUNDING
+        rounded_ND[kept_N] = given_ND[kept_N]
+    return rounded_ND
+
+
+def bfloat16_type() -> np.dtype[Any]:
+    """NumPy's bfloat16, which JAX brings along."""
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+class UnitRows:
+    """Vectors as they were given, sliced as float32 rows of length 1.
+
+    Attributes:
+        shape: (N, D).
+    """
+
+    ndim = 2
+
+    def __init__(self, vectors: Any) -> None:
+        self._vectors = vectors
+        self.shape: tuple[int, int] = tuple(np.shape(vectors))
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
+        return self.shape[0] * self.shape[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, where: slice) -> np.ndarray:
+        return unit_rows(self._vectors[where], "index")
