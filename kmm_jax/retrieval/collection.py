@@ -334,7 +334,7 @@ class Collection:
         with self._writing():
             pass
 
-    def on_disk(self) -> dict[Path, list[str]]:
+    def on_disk(self) -> dict[Path, Sequence[str]]:
         """The ids in each segment's file of them, deleted ones that are still there too."""
         return {
             segment.index.folder / index_files.IDS: segment.index.ids for segment in self._segments

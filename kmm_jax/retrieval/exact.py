@@ -23,16 +23,20 @@ class ExactSearcher:
 
     The vectors are read in blocks, the queries in groups, both filled up to a power of two: memory
     stays bounded and few shapes are compiled, whatever the numbers of queries and rows. Up to
-    1 GiB of vectors stay on the device; more are sent anew for each group of queries.
+    1 GiB of float32 vectors stay on the device; more are sent anew for each group of queries.
 
     Args:
+        kept_bytes: of vectors, up to which they stay; 0 for one group of queries.
         vectors_ND: float32, or bfloat16 that is computed with in float32; may be memory-mapped,
             or else what has a length and can be sliced.
     """
 
-    def __init__(self, vectors_ND: Any, *, block_rows: int = _BLOCK_ROWS) -> None:
+    def __init__(
+        self, vectors_ND: Any, *, block_rows: int = _BLOCK_ROWS, kept_bytes: int = _KEPT_BYTES
+    ) -> None:
         self._vectors = vectors_ND
         self._block_rows = min(_power_of_two(len(vectors_ND)), block_rows)
+        self._kept_bytes = kept_bytes
         self._starts = range(0, len(vectors_ND), self._block_rows)
         self._kept: dict[int, jax.Array] = {}
 
@@ -63,7 +67,7 @@ class ExactSearcher:
             return self._kept[start]
         values = np.asarray(self._vectors[start : start + self._block_rows], np.float32)
         block = jnp.asarray(_filled(values, self._block_rows))
-        if 4 * self._vectors.size <= _KEPT_BYTES:
+        if 4 * self._vectors.size <= self._kept_bytes:
             self._kept[start] = block
         return block
 

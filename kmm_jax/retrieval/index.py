@@ -12,6 +12,7 @@ import numpy as np
 
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.retrieval import checksums, engines, index_files
+from kmm_jax.retrieval.ids import Ids
 from kmm_jax.retrieval.index_build import RECALL, write_index
 from kmm_jax.retrieval.settings import Engine, IndexSettings
 from kmm_jax.retrieval.store import Embeddings
@@ -47,7 +48,7 @@ class Index:
         self,
         *,
         folder: Path,
-        ids: list[str],
+        ids: Ids,
         vectors: np.ndarray,
         description: Mapping[str, Any],
         engine: Engine,
@@ -59,7 +60,6 @@ class Index:
         self._vectors = vectors
         self._description = description
         self._settings = IndexSettings(**description["settings"])
-        self._row_of: dict[str, int] | None = None
         scann = folder / index_files.SCANN if description["scann_version"] else None
         self._searcher = engines.open_searcher(
             vectors, self._settings, engine, scann, built_as=description["engine"]
@@ -162,7 +162,7 @@ class Index:
             )
         return cls(
             folder=folder,
-            ids=index_files.checked_ids(ids, shape[0]),
+            ids=ids,
             vectors=vectors_ND,
             description=description,
             engine=engine,
@@ -251,9 +251,7 @@ class Index:
 
     def find(self, id: str) -> int | None:
         """The place of an id in the index; None where it is not there."""
-        if self._row_of is None:
-            self._row_of = {each: row for row, each in enumerate(self.ids)}
-        return self._row_of.get(id)
+        return self.ids.find(id)
 
     def info(self) -> dict[str, Any]:
         """What the index is and how it searches, as JSON values."""

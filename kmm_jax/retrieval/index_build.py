@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +17,12 @@ from kmm_jax.retrieval import checksums, engines, index_files
 from kmm_jax.retrieval.settings import IndexSettings, for_rows
 from kmm_jax.retrieval.vectors import UnitRows
 
+if TYPE_CHECKING:
+    from kmm_jax.retrieval.scann_engine import ScannSearcher
+
 RECALL = "recall@10"
 _K, _QUERIES = 10, 200
+_BLOCK_ROWS = 8_192  # compared at once: what memory a build needs beside its own
 
 
 def write_index(
@@ -67,13 +71,12 @@ def write_index(
             "files": {p.as_posix(): checksums.describe(building / p) for p in names},
         }
         if learnt is not None or chosen.dtype != "float32":
-            searcher = engines.Searcher(unit_ND, learnt, "")
-            description[RECALL] = round(_recall(searcher, UnitRows(vectors)), 4)
+            description[RECALL] = round(_recall(learnt, unit_ND, UnitRows(vectors)), 4)
         write_json(building / index_files.INDEX, checksums.sealed(description))
     return description
 
 
-def _recall(searcher: engines.Searcher, given: UnitRows) -> float:
+def _recall(learnt: ScannSearcher | None, unit_ND: np.ndarray, given: UnitRows) -> float:
     """Recall@10 against exact search over the float32 vectors that were given.
 
     The queries are 200 of them, each without itself among the found.
@@ -86,8 +89,10 @@ def _recall(searcher: engines.Searcher, given: UnitRows) -> float:
     k = min(_K, len(given) - 1)
     if k < 1:
         return 1.0
+    searcher = learnt or ExactSearcher(unit_ND, block_rows=_BLOCK_ROWS, kept_bytes=0)
     found_QK, _ = searcher.search(queries_QD, k + 1)
-    true_QK, _ = ExactSearcher(given).search(queries_QD, k + 1)
+    exact = ExactSearcher(given, block_rows=_BLOCK_ROWS, kept_bytes=0)
+    true_QK, _ = exact.search(queries_QD, k + 1)
     shares = [
         len(np.intersect1d(found[found != row][:k], true[true != row][:k])) / k
         for row, found, true in zip(rows_Q, found_QK, true_QK, strict=True)

@@ -16,6 +16,7 @@ import numpy as np
 from kmm_jax.errors import ConfigError, DataError
 from kmm_jax.files import refuse_other
 from kmm_jax.retrieval import checksums
+from kmm_jax.retrieval.ids import Ids
 from kmm_jax.retrieval.settings import IndexSettings, VectorType
 from kmm_jax.retrieval.vectors import bfloat16_type, stored_rows
 
@@ -122,7 +123,7 @@ def write_ids(path: Path, ids: list[str]) -> None:
     pq.write_table(table, path, compression="zstd", use_dictionary=False, write_page_checksum=True)
 
 
-def read_ids(path: Path) -> list[str]:
+def read_ids(path: Path) -> Ids:
     """The ids that :func:`write_ids` wrote.
 
     Raises:
@@ -132,15 +133,10 @@ def read_ids(path: Path) -> list[str]:
     import pyarrow.parquet as pq
 
     try:
-        ids = (
-            pq.ParquetFile(path, page_checksum_verification=True)
-            .read(["id"])
-            .column("id")
-            .to_pylist()
-        )
+        column = pq.ParquetFile(path, page_checksum_verification=True).read(["id"]).column("id")
+        return Ids(column)
     except (OSError, pa.ArrowException, KeyError) as error:
         raise DataError(f"{path} is damaged: {error}; build the index again") from error
-    return ids
 
 
 def read_description(folder: Path) -> dict[str, Any]:

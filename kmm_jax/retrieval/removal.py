@@ -79,7 +79,7 @@ def refresh_manifest(folder: Path, names: Iterable[str], note: Sequence[Mapping[
     write_json(folder / store.MANIFEST, checksums.sealed(manifest))
 
 
-def ids_of_index(folder: Path) -> list[str]:
+def ids_of_index(folder: Path) -> Sequence[str]:
     """The ids of an index, in order.
 
     Raises:

@@ -23,7 +23,7 @@ def read_columns(path: Path, ids: Sequence[str]) -> pa.Table:
         UserError: no such file, or of another kind.
         DataError: it cannot be read, has no such column, or names an id twice.
     """
-    table = _read(path)
+    table = _read(path, ids)
     key = next((name for name in _KEYS if name in table.column_names), None)
     if key is None:
         raise DataError(
@@ -39,7 +39,7 @@ def read_columns(path: Path, ids: Sequence[str]) -> pa.Table:
     return table.drop_columns([key]).take(rows)
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, ids: Sequence[str]) -> pa.Table:
     import pyarrow.csv
     import pyarrow.json
     import pyarrow.parquet
@@ -51,7 +51,7 @@ def _read(path: Path) -> pa.Table:
         raise UserError(f"{path} is no file")
     try:
         if ending == ".parquet":
-            return pyarrow.parquet.read_table(path)
+            return _rows_of(path, ids)
         if ending in (".jsonl", ".ndjson"):
             return pyarrow.json.read_json(path)
         tabs = ending == ".tsv"
@@ -62,3 +62,16 @@ def _read(path: Path) -> pa.Table:
         return pyarrow.csv.read_csv(path, parse_options=options)
     except pa.ArrowException as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _rows_of(path: Path, ids: Sequence[str]) -> pa.Table:
+    """Of a Parquet table only the rows of ``ids``, so that it may be larger than memory."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path)
+    key = next((name for name in _KEYS if name in schema.names), None)
+    if key is None or not pa.types.is_string(schema.field(key).type):
+        return pq.read_table(path)
+    wanted = pa.array(list(ids), pa.string())
+    return pq.read_table(path, filters=pc.field(key).isin(wanted))

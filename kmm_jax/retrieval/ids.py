@@ -1,0 +1,77 @@
+"""Ids as Arrow holds them: their own bytes and 8 more each, where Python texts take 60 more."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+import numpy as np
+import pyarrow as pa
+
+_AT_ONCE = 65_536
+
+
+class Ids(Sequence[str]):
+    """N different texts that are found by their places, and their places by them.
+
+    Finding places keeps 16 bytes a text, from the first time on.
+
+    Args:
+        texts: a column of them.
+    """
+
+    def __init__(self, texts: pa.ChunkedArray) -> None:
+        self._texts: pa.Array = pa.concat_arrays(texts.cast(pa.large_string()).chunks or [_EMPTY])
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            start, stop, step = place.indices(len(self))
+            if step == 1:
+                return list(self._texts.slice(start, max(0, stop - start)).to_pylist())
+            return [self[each] for each in range(start, stop, step)]
+        return str(self._texts[int(place)].as_py())
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self._texts.slice(start, _AT_ONCE).to_pylist()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(mine == its for mine, its in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def find(self, text: str) -> int | None:
+        """The place of a text; None where it is not there."""
+        hashes, places = self._by_hash
+        wanted = hash(text)
+        at = int(np.searchsorted(hashes, wanted))
+        while at < len(hashes) and hashes[at] == wanted:
+            if self[int(places[at])] == text:
+                return int(places[at])
+            at += 1
+        return None
+
+    @functools.cached_property
+    def _by_hash(self) -> tuple[np.ndarray, np.ndarray]:
+        """Python's hashes of the texts int64 (N,), sorted, and the places (N,) they stand at."""
+        hashes = hashes_of(self, len(self))
+        places = np.argsort(hashes, kind="stable")
+        return hashes[places], places
+
+
+def hashes_of(texts: Sequence[str] | Iterator[str], count: int) -> np.ndarray:
+    """Hashes int64 (N,) of texts, good for this process alone: Python's differ in each."""
+    return np.fromiter(map(hash, texts), np.int64, count)
+
+
+_EMPTY = pa.array([], pa.large_string())
