@@ -34,7 +34,7 @@ def add_export(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--process",
-        type=_process,
+        type=part_of,
         default=(0, 1),
         metavar="I/N",
         help="the I-th (from 0) of N processes that share the work and the folder",
@@ -66,11 +66,28 @@ def absolute_source(url: str) -> str:
     return str(Path(rest if colon and scheme == "shards" else url).absolute())
 
 
-def _process(text: str) -> tuple[int, int]:
+def part_of(text: str) -> tuple[int, int]:
+    """``I/N``, as numbers; for argparse."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match or not int(match[1]) < int(match[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I below N, such as 0/4")
     return int(match[1]), int(match[2])
+
+
+_UNITS = {"": 1, **{f"{kilo}iB": 1024**power for power, kilo in enumerate("KMGTP", start=1)}}
+_UNITS |= {f"{kilo}B": 1000**power for power, kilo in enumerate("KMGTP", start=1)}
+
+
+def bytes_of(text: str) -> int:
+    """Of ``256GiB``, ``64GB`` or a number; for argparse."""
+    match = re.fullmatch(r"([\d.]+) ?([KMGTP]i?B)?", text)
+    try:
+        size = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size, such as 256GiB or 64GB")
+    return size
 
 
 def open_picture(path: Path) -> Any:

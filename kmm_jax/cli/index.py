@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kmm_jax.cli.arguments import bytes_of, part_of
 from kmm_jax.errors import UserError
 
 
@@ -35,7 +36,38 @@ def add(commands: Any) -> None:
         help="what to filter by: Parquet, TSV, CSV or JSON lines, with a column id or image_hash",
     )
     grow.set_defaults(run=_add)
-    for command in (build, grow):
+    bulk = actions.add_parser(
+        "bulk",
+        help="a collection of more embeddings than memory holds",
+        description="Write a collection segment by segment; memory stays that of one of them. Run "
+        "again, it goes on after the segments that are whole.",
+    )
+    bulk.add_argument("collection", type=Path, metavar="DIR")
+    bulk.add_argument("embeddings", type=Path, metavar="EMBEDDINGS")
+    bulk.add_argument(
+        "--columns",
+        type=Path,
+        metavar="TABLE",
+        help="as for add; of Parquet only a segment's rows are in memory",
+    )
+    bulk.add_argument(
+        "--memory",
+        type=bytes_of,
+        metavar="SIZE",
+        help="that a segment's building may take, such as 16GiB (default: half of the machine's)",
+    )
+    bulk.add_argument(
+        "--segment-rows", type=int, metavar="N", help="rather than by memory: rows of a segment"
+    )
+    bulk.add_argument(
+        "--shard",
+        type=part_of,
+        default=(0, 1),
+        metavar="I/N",
+        help="only the I-th (from 0) of N stretches of the embeddings, for the I-th host",
+    )
+    bulk.set_defaults(run=_bulk)
+    for command in (build, grow, bulk):
         add_settings(command)
         command.add_argument(
             "--keep-first",
@@ -135,6 +167,47 @@ def _add(arguments: argparse.Namespace) -> int:
         f"{arguments.collection}: {len(collection):,} vectors, {len(ids) - replaced:,} of them "
         f"new, {replaced:,} in the place of others"
     )
+    return 0
+
+
+def _bulk(arguments: argparse.Namespace) -> int:
+    from kmm_jax.retrieval import checksums
+    from kmm_jax.retrieval.bulk import Built, build_collection
+    from kmm_jax.retrieval.settings import IndexSettings
+    from kmm_jax.retrieval.store_rows import StoredRows
+    from kmm_jax.retrieval.tables import read_columns
+
+    rows = StoredRows(arguments.embeddings, arguments.shard)
+    table = arguments.columns
+    origin = {"embeddings": rows.manifest["seal"], "shard": list(arguments.shard)}
+    if table is not None:
+        if not table.is_file():
+            raise UserError(f"{table} is no file")
+        origin["columns"] = checksums.describe(table)
+
+    def progress(now: Built) -> None:
+        print(
+            f"{now.segments:,} of {now.of_segments:,} segments, {now.rows:,} vectors, "
+            f"{now.seconds:,.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    built = build_collection(
+        arguments.collection,
+        rows,
+        model_hash=rows.manifest["model_hash"],
+        settings=IndexSettings(**settings_given(arguments)),
+        segment_rows=arguments.segment_rows,
+        memory=arguments.memory,
+        columns=None if table is None else lambda ids: read_columns(table, ids),
+        keep_first=arguments.keep_first,
+        origin=origin,
+        metadata={"kind": rows.manifest["kind"], **rows.manifest["metadata"]},
+        progress=progress,
+    )
+    before = f", {built.before:,} of them written before" if built.before else ""
+    print(f"{arguments.collection}: {built.rows:,} vectors in {built.segments:,} segments{before}")
     return 0
 
 

@@ -25,10 +25,10 @@ from kmm_jax.files import refuse_other, write_json
 from kmm_jax.retrieval import checksums, index_files
 from kmm_jax.retrieval.collection_change import Change
 from kmm_jax.retrieval.collection_files import (
-    FORMAT,
     MANIFEST,
     State,
     load_state,
+    new_manifest,
     read_manifest,
     unified,
 )
@@ -115,17 +115,12 @@ class Collection:
         """
         folder = Path(folder).resolve()
         refuse_other(folder, lambda _: False, "empty folder for a collection")
-        if dim < 1:
-            raise UserError(f"dim must be at least 1, found {dim}")
-        manifest = {
-            "format": FORMAT,
-            "version": 0,
-            "model_hash": model_hash,
-            "dim": dim,
-            "settings": dataclasses.asdict(settings or IndexSettings()),
-            "metadata": dict(metadata or {}),
-            "segments": [],
-        }
+        manifest = new_manifest(
+            model_hash=model_hash,
+            dim=dim,
+            settings=settings or IndexSettings(),
+            metadata=metadata or {},
+        )
         write_json(folder / MANIFEST, checksums.sealed(manifest))
         return cls.open(folder)
 

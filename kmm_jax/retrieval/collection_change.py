@@ -20,6 +20,7 @@ from kmm_jax.retrieval.collection_files import (
     aligned,
     load_state,
     read_manifest,
+    refuse_unfinished,
     sweep,
 )
 from kmm_jax.retrieval.segment import Segment, load_segment, write_segment
@@ -49,6 +50,7 @@ class Change:
             if read_manifest(self._folder)["version"] != self.state.version:
                 known = self.state.by_name()
                 self.state = load_state(self._folder, self._engine, known)
+            refuse_unfinished(self._folder, self.state.manifest)
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from kmm_jax.errors import DataError
+from kmm_jax.errors import DataError, UserError
 from kmm_jax.files import read_described
 from kmm_jax.retrieval import checksums
 from kmm_jax.retrieval.segment import Segment, load_segment
@@ -19,6 +20,7 @@ from kmm_jax.retrieval.settings import Engine, IndexSettings
 MANIFEST = "collection.json"
 FORMAT = "kmm_jax collection 1"
 SEGMENTS, GONE, LOCK = "segments", "gone", ".writing"
+BULK = "bulk"  # in the manifest of a collection that is built segment by segment: how far it is
 
 
 class State(NamedTuple):
@@ -80,6 +82,41 @@ def aligned(segments: list[Segment]) -> list[Segment]:
             segment = Segment(segment.name, segment.index, columns, segment.gone)
         aligned.append(segment)
     return aligned
+
+
+def new_manifest(
+    *, model_hash: str, dim: int, settings: IndexSettings, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The manifest of an empty collection, to be sealed.
+
+    Raises:
+        UserError: ``dim`` below 1.
+    """
+    if dim < 1:
+        raise UserError(f"dim must be at least 1, found {dim}")
+    return {
+        "format": FORMAT,
+        "version": 0,
+        "model_hash": model_hash,
+        "dim": dim,
+        "settings": dataclasses.asdict(settings),
+        "metadata": dict(metadata),
+        "segments": [],
+    }
+
+
+def refuse_unfinished(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Let a collection be changed only once all of its segments are there.
+
+    Raises:
+        UserError: it is being built segment by segment.
+    """
+    bulk = manifest.get(BULK)
+    if bulk is not None and bulk["done"] < bulk["segments"]:
+        raise UserError(
+            f"{folder} is being built: {bulk['done']} of {bulk['segments']} segments are there; "
+            "run kmm index bulk again, it goes on after them"
+        )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -76,9 +76,12 @@ class StoredRows:
 
     def _within(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Each part with rows among these: its number, and from where to before where in it."""
-        for number, end in enumerate(self._ends.tolist()):
+        for number in range(int(np.searchsorted(self._ends, start, "right")), len(self._parts)):
+            end = int(self._ends[number])
             begin = end - self._parts[number]["rows"]
-            if begin < stop and start < end:
+            if begin >= stop:
+                return
+            if begin < end:
                 yield number, max(start, begin) - begin, min(stop, end) - begin
 
     def _checked_path(self, number: int) -> Path:
@@ -97,3 +100,7 @@ class StoredRows:
                 raise DataError(f"{path}: {table.num_rows} rows, not as {store.MANIFEST} says")
             self._open = number, store.matrix(table, self.shape[1])
         return self._open[1]
+
+    def release(self) -> None:
+        """Let go of the part in memory."""
+        self._open = None
