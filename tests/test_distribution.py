@@ -9,6 +9,7 @@ import pytest
 
 NEEDED = (
     "kmm_jax/configs/coca/shop.py",
+    "kmm_jax/retrieval/rates.json",
     "kmm_jax/text/templates.json",
     "kmm_jax/text/classnames/cifar10.json",
     "kmm_jax/quickstart/report.css",

@@ -18,6 +18,7 @@ from kmm_jax.errors import UserError
 _GROUPS = (
     "train",
     "plan",
+    "plan_index",
     "models",
     "data",
     "corpus",
@@ -40,6 +41,8 @@ _GROUPS = (
     "quickstart",
 )
 
+# Commands beside one of their first word, which takes a name of its own there.
+_OF_TWO_WORDS = (("plan", "index"),)
 
 # What can be done about errors of the disk that people can mend.
 _ADVICE = {
@@ -72,7 +75,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     argparse takes positional arguments in one place only; people write ``a=b`` at the end as well.
     """
     root = parser()
-    arguments, rest = root.parse_known_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if tuple(words[:2]) in _OF_TWO_WORDS:
+        words[:2] = [" ".join(words[:2])]
+    arguments, rest = root.parse_known_args(words)
     overrides = getattr(arguments, "overrides", None)
     strange = [
         word for word in rest if overrides is None or word.startswith("-") or "=" not in word

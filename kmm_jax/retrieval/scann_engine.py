@@ -114,22 +114,10 @@ class ScannSearcher:
         rows = np.where(np.isnan(scores), -1, rows.astype(np.int64))
         scores = np.where(np.isnan(scores), -np.inf, scores).astype(np.float32)
         if mapped:
-            rows, scores = self._rescored(queries_QD, rows)
+            assert self._vectors is not None
+            rows, scores = rescored(self._vectors, queries_QD, rows)
         order = np.lexsort((rows, -scores), axis=1)[:, :k]
         return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
-
-    def _rescored(
-        self, queries_QD: np.ndarray, rows_QR: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and their scores by the mapped vectors, computed in float32."""
-        assert self._vectors is not None
-        rows_QR = np.sort(rows_QR, axis=1)  # the disk is read forwards
-        scores_QR = np.full(rows_QR.shape, -np.inf, np.float32)
-        for query, (query_D, rows_R) in enumerate(zip(queries_QD, rows_QR, strict=True)):
-            first = int(np.searchsorted(rows_R, 0))  # before it stands -1
-            vectors_RD = self._vectors[rows_R[first:]].astype(np.float32)
-            scores_QR[query, first:] = vectors_RD @ query_D
-        return rows_QR, scores_QR
 
     def save(self, folder: Path, vectors: Path) -> None:
         """Write what was learnt into ``folder``; the vectors stay in their own file, ``vectors``.
@@ -157,6 +145,23 @@ class ScannSearcher:
         (folder / _ASSETS).write_text(assets, "utf-8")
         # Read back: what a failed write cut short must not be sealed with a checksum.
         load(folder, self._settings, self._rows)
+
+
+def rescored(
+    vectors_ND: np.ndarray, queries_QD: np.ndarray, rows_QR: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (Q, R), sorted, -1 where there are too few, and their scores float32 (Q, R).
+
+    Args:
+        vectors_ND: memory-mapped, float32 or bfloat16; products are computed in float32.
+    """
+    rows_QR = np.sort(rows_QR, axis=1)  # the disk is read forwards
+    scores_QR = np.full(rows_QR.shape, -np.inf, np.float32)
+    for query, (query_D, rows_R) in enumerate(zip(queries_QD, rows_QR, strict=True)):
+        first = int(np.searchsorted(rows_R, 0))
+        vectors_RD = vectors_ND[rows_R[first:]].astype(np.float32)
+        scores_QR[query, first:] = vectors_RD @ query_D
+    return rows_QR, scores_QR
 
 
 def train(vectors_ND: np.ndarray, settings: IndexSettings) -> ScannSearcher:

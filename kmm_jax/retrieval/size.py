@@ -77,6 +77,8 @@ def in_memory(
 ) -> Parts:
     """Of a segment of ``rows`` vectors while it is searched, without what the kernel caches.
 
+    Hashes are at most so many: ScaNN gives no second leaf to vectors that their first one fits.
+
     Args:
         id_bytes, column_bytes: of a row, as Arrow holds them.
     """
