@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kmm_jax.retrieval.collection import Collection
     from kmm_jax.retrieval.index import Index
     from kmm_jax.retrieval.lookup import RowLookup
+    from kmm_jax.retrieval.shards import Shards
     from kmm_jax.retrieval.sheet import Hit
 
 _STYLES = ("prompt", "query", "shopping")
@@ -132,6 +133,7 @@ def _search(arguments: argparse.Namespace) -> int:
     from kmm_jax.inference import load
     from kmm_jax.retrieval.collection_files import is_collection
     from kmm_jax.retrieval.compose import compose
+    from kmm_jax.retrieval.shards import is_sharded
 
     if not arguments.text and arguments.image is None:
         raise UserError('nothing to search for: give a text such as "빨간 체크 셔츠", or --image')
@@ -140,7 +142,8 @@ def _search(arguments: argparse.Namespace) -> int:
     if arguments.sheet and arguments.sheet.suffix.lower() not in _SHEETS:
         raise UserError(f"--sheet {arguments.sheet} must end in {' or '.join(_SHEETS)}")
     query_image = open_picture(arguments.image) if arguments.image else None
-    searched = _Collected(arguments) if is_collection(arguments.index) else _Built(arguments)
+    grows = is_collection(arguments.index) or is_sharded(arguments.index)
+    searched = _Collected(arguments) if grows else _Built(arguments)
     model = load(_model_path(searched.of, arguments.model))
     searched.of.check_model(model.hash)
     if arguments.together:
@@ -195,12 +198,13 @@ class _Built:
 
 
 class _Collected:
-    """A collection; its columns give captions."""
+    """A collection, or a folder of them; their columns give captions."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         from kmm_jax.retrieval.collection import Collection
+        from kmm_jax.retrieval.shards import Shards, is_sharded
 
-        self.of = Collection.open(arguments.index)
+        self.of = (Shards if is_sharded(arguments.index) else Collection).open(arguments.index)
         self._where = parse_where(arguments.where or ())
         if arguments.source:
             raise UserError("--source is of an index that was built once, not of a collection")
@@ -231,7 +235,7 @@ def _draw(arguments: argparse.Namespace, hits: list[Hit], query_image: Any) -> N
     print(f"drawn: {arguments.sheet}", file=sys.stderr)
 
 
-def _model_path(index: Index | Collection, given: str | None) -> str:
+def _model_path(index: Index | Collection | Shards, given: str | None) -> str:
     if given:
         return given
     noted = index.metadata.get("model_path")

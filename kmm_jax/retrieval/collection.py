@@ -25,6 +25,7 @@ from kmm_jax.files import refuse_other, write_json
 from kmm_jax.retrieval import checksums, index_files
 from kmm_jax.retrieval.collection_change import Change
 from kmm_jax.retrieval.collection_files import (
+    BULK,
     MANIFEST,
     State,
     load_state,
@@ -87,6 +88,11 @@ class Collection:
     def metadata(self) -> dict[str, Any]:
         """Notes that :meth:`create` was given."""
         return dict(self._state.manifest["metadata"])
+
+    @property
+    def bulk(self) -> dict[str, Any] | None:
+        """How far its segments are built, where ``retrieval.bulk`` builds or built it."""
+        return self._state.manifest.get(BULK)
 
     @property
     def _segments(self) -> list[Segment]:
