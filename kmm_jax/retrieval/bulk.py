@@ -67,7 +67,7 @@ class ArrayRows:
         if len(ids) != len(vectors):
             raise DataError(f"{len(ids)} ids for {len(vectors)} vectors; each needs one id")
         self._ids, self._vectors = ids, vectors
-        self.shape: tuple[int, int] = tuple(np.shape(vectors))  # type: ignore[assignment]
+        self.shape: tuple[int, int] = tuple(np.shape(vectors))
 
     def __len__(self) -> int:
         return len(self._vectors)

@@ -7,6 +7,7 @@ measured ones (``rates``) extrapolated along what each grows with.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 from kmm_jax.errors import ConfigError
@@ -111,14 +112,15 @@ def plan_index(
     if queries_per_second is not None and queries_per_second <= 0:
         raise ConfigError(f"queries a second must be above 0, found {queries_per_second}")
     most = size.rows_built_within(host.memory // 2, dim, settings, id_bytes=id_bytes)
-    more = {"id_bytes": id_bytes, "column_bytes": column_bytes}
+    on_disk = functools.partial(size.on_disk, id_bytes=id_bytes, column_bytes=column_bytes)
+    in_memory = functools.partial(size.in_memory, id_bytes=id_bytes, column_bytes=column_bytes)
 
     def shard(count: int) -> tuple[int, int, int]:
         """Segments of a shard, rows of a segment, bytes of memory, with so many shards."""
         of_shard = -(-rows // count)
         segments = -(-of_shard // most)
         of_segment = -(-of_shard // segments)
-        held = size.in_memory(of_segment, dim, settings, **more).total * segments
+        held = in_memory(of_segment, dim, settings).total * segments
         return segments, of_segment, held + size.PROCESS
 
     def fits(count: int) -> bool:
@@ -136,7 +138,7 @@ def plan_index(
     segments, of_segment, host_memory = shard(enough)
     total = enough * segments
     chosen = for_rows(settings, of_segment)
-    disk = size.on_disk(of_segment, dim, settings, **more).times(total)
+    disk = on_disk(of_segment, dim, settings).times(total)
     # Comparing with centroids uses all cores; the rest is taken to be the work of one thread.
     spread = rates.distance * measured.distances(of_segment, dim, settings)
     alone = dim * (rates.number * of_segment + rates.learnt * min(of_segment, chosen.training_rows))
@@ -161,7 +163,7 @@ def plan_index(
         segments=segments,
         segment_rows=of_segment,
         disk=disk,
-        memory=size.in_memory(of_segment, dim, settings, **more).times(total),
+        memory=in_memory(of_segment, dim, settings).times(total),
         host_memory=host_memory,
         build_memory=size.while_built(of_segment, dim, settings, id_bytes=id_bytes),
         build_hours=segments * (spread / host.cores + alone) / 3600,

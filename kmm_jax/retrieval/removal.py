@@ -106,7 +106,7 @@ def remove_from_index(folder: Path, is_gone: IsGone, note: Sequence[Mapping[str,
         metadata["spans"] = _spans(metadata["spans"], kept)
     Index.build(
         folder,
-        [index.ids[row] for row in kept],
+        [index.ids[row] for row in kept.tolist()],
         index_files.map_vectors(folder / index_files.VECTORS)[kept],
         model_hash=index.model_hash,
         settings=settings,

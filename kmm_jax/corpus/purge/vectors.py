@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kmm_jax.corpus.purge.found import Found, Journal, Leaving, Note
@@ -123,7 +123,7 @@ def _hash_of(each: str) -> str:
     return each.rpartition("/")[2]
 
 
-def _leaving(path: Path, ids: list[str], hashes: frozenset[str]) -> list[Leaving]:
+def _leaving(path: Path, ids: Sequence[str], hashes: frozenset[str]) -> list[Leaving]:
     gone = [_hash_of(each) for each in ids if _hash_of(each) in hashes]
     if not gone:
         return []
