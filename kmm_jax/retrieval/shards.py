@@ -175,7 +175,7 @@ def _opened(folder: Path, engine: Engine) -> _Version:
                 "are of one model"
             )
     of = {(bulk["identity"]["origin"].get("shard") or [0, 0])[1] for bulk in _bulks(shards)}
-    if len(of) == 1 and (expected := of.pop()) and expected != len(shards):
+    if len(of) == 1 and (expected := of.pop()) > len(shards):
         raise DataError(
             f"{folder} holds {len(shards)} of {expected} shards: the others are missing"
         )

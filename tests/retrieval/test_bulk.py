@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,6 +213,9 @@ def test_memory_is_that_of_a_segment_however_many_there_are(
     assert measured.wait() == 0
     assert after - before < size / 4, (before, after)
     assert len(Collection.open(tmp_path / "large", engine="exact").info()["segments"]) == 16
+    for left in ("large", "small"):  # pytest keeps the folders of its last runs
+        shutil.rmtree(tmp_path / left)
+    (tmp_path / "v.npy").unlink()
 
 
 def test_the_command_builds_the_shards_of_several_hosts(

@@ -424,3 +424,37 @@ def test_what_a_collection_cannot_do_is_said(index, tmp_path):
         kmm("search", grown, "빨강", "--where", "color=빨강")
     with pytest.raises(UserError, match="nothing to remove"):
         kmm("index", "remove", grown)
+
+
+def test_embeddings_and_indexes_of_half_the_bytes(model, tmp_path, capsys):
+    shard = write_shop(tmp_path / "shop")
+    kmm(
+        "embed",
+        tmp_path / "model",
+        shard,
+        "--output",
+        tmp_path / "e",
+        "--dtype",
+        "bfloat16",
+        "--part-rows",
+        6,
+    )
+    given = ["--dtype", "bfloat16", "--rescore", "mapped"]
+    kmm("index", "build", tmp_path / "e", "--output", tmp_path / "i", *given)
+    kmm("index", "add", tmp_path / "c", tmp_path / "e", *given)
+    for number in (0, 1):
+        kmm(
+            "index", "bulk", tmp_path / "s" / f"{number}", tmp_path / "e", *given, "--memory", "1GB"
+        )
+    for place in ("i", "c", "s"):
+        capsys.readouterr()
+        assert kmm("search", tmp_path / place, "빨간 모자", "--json", "-k", 3) == 0
+        hits = json.loads(capsys.readouterr().out)["hits"]
+        assert len({hit["id"] for hit in hits}) == 3
+        assert {int(hit["id"], 16) % len(COLOURS) for hit in hits} == {0}  # red
+    kmm("index", "info", tmp_path / "i")
+    said = capsys.readouterr().out
+    assert "bfloat16" in said and "recall@10" in said
+    with pytest.raises(UserError, match="was made with dtype 'bfloat16', not 'float32'"):
+        kmm("index", "add", tmp_path / "c", tmp_path / "e", "--dtype", "float32")
+    kmm("index", "add", tmp_path / "c", tmp_path / "e")
