@@ -49,10 +49,9 @@ def test_numbers_of_queries_share_compiled_shapes():
     assert exact._better._cache_size() == compiled
 
 
-def test_vectors_that_do_not_stay_on_the_device_are_read_anew(monkeypatch):
-    monkeypatch.setattr(exact, "_KEPT_BYTES", 0)
+def test_vectors_that_do_not_stay_on_the_device_are_read_anew():
     vectors, queries = unit(clustered(100)), unit(clustered(5, seed=1))
-    searcher = ExactSearcher(vectors, block_rows=32)
+    searcher = ExactSearcher(vectors, block_rows=32, kept_bytes=0)
     found, _ = searcher.search(queries, 5)
     assert not searcher._kept
     np.testing.assert_array_equal(found, nearest_by_numpy(vectors, queries, 5))
