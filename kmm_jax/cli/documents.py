@@ -15,7 +15,8 @@ from kmm_jax.cli.arguments import parse_where, pictures_below
 from kmm_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from kmm_jax.search.document_search import DocumentHit, DocumentSearch
+    from kmm_jax.search.document_search import DocumentSearch
+    from kmm_jax.search.document_view import DocumentHit
 
 _AT_A_TIME = 1_000
 
@@ -42,6 +43,7 @@ def add(commands: Any) -> None:
     search.add_argument("folder", type=Path, metavar="DIR")
     search.add_argument("text", nargs="?", default="", metavar="TEXT", help='such as "부산 여행"')
     search.add_argument("--image", type=Path, metavar="FILE")
+    search.add_argument("--like", default="", metavar="ID", help="a document in its place")
     search.add_argument("--text-weight", type=float, default=0.5, metavar="W", help="0 to 1")
     search.add_argument("-k", type=int, default=10, metavar="K")
     search.add_argument(
@@ -100,11 +102,12 @@ def _remove(arguments: argparse.Namespace) -> int:
 
 def _search(arguments: argparse.Namespace) -> int:
     from kmm_jax.cli.arguments import open_picture
-    from kmm_jax.search.document_search import Query
+    from kmm_jax.search.document_view import Query
 
     query = Query(
         text=arguments.text,
         image=open_picture(arguments.image) if arguments.image else None,
+        like=arguments.like,
         text_weight=arguments.text_weight,
         where=parse_where(arguments.where or ()) or None,
         fusion=arguments.fusion,

@@ -179,6 +179,16 @@ class Collection:
         self._state = load_state(self.folder, self._engine, self._state.by_name())
         return True
 
+    def pinned(self) -> Collection:
+        """The same as it is now: it sees no later change, and shares all that is loaded."""
+        return Collection(self.folder, self._state, self._engine)
+
+    @property
+    def column_types(self) -> dict[str, str]:
+        """Arrow's name of each column's type, the id first; none while it is empty."""
+        schema = self._segments[0].columns.schema if self._segments else pa.schema([])
+        return {field.name: str(field.type) for field in schema}
+
     def search(self, queries: np.ndarray, k: int = 10, *, where: Where | None = None) -> Found:
         """The ``k`` nearest of each query among the rows for which ``where`` holds.
 
@@ -239,8 +249,14 @@ class Collection:
         segment, row = self._at(id)
         return segment.index.vectors_of(np.asarray([row]))[0]
 
-    def facet(self, column: str, *, where: Where | None = None) -> dict[Any, int]:
+    def facet(
+        self, column: str, *, where: Where | None = None, ids: Iterable[str] | None = None
+    ) -> dict[Any, int]:
         """How many rows have each value of a column, of a list each of its values, most first.
+
+        Args:
+            ids: of the rows to count, in the place of ``where``; those that are not there are
+                passed over.
 
         Raises:
             UserError: no such column, or a filter that does not fit.
@@ -248,12 +264,18 @@ class Collection:
         import collections
 
         counts: collections.Counter[Any] = collections.Counter()
+        asked = None if ids is None else list(ids)
         for segment in self._segments:
             if column not in segment.columns.column_names:
                 raise UserError(
                     f"no column {column!r}; there are {', '.join(segment.columns.column_names)}"
                 )
-            values = segment.columns.column(column).take(segment.rows(where)).to_pylist()
+            if asked is None:
+                rows = segment.rows(where)
+            else:
+                found = (segment.find(id) for id in asked)
+                rows = np.asarray([row for row in found if row is not None], np.int64)
+            values = segment.columns.column(column).take(rows).to_pylist()
             for value in values:
                 counts.update(value if isinstance(value, list) else [value])
         counts.pop(None, None)
@@ -353,14 +375,13 @@ class Collection:
 
     def info(self) -> dict[str, Any]:
         """What it holds and how it searches, as JSON values."""
-        schema = self._segments[0].columns.schema if self._segments else pa.schema([])
         return {
             "folder": str(self.folder),
             "version": self.version,
             "rows": len(self),
             "dim": self.dim,
             "model_hash": self.model_hash,
-            "columns": {field.name: str(field.type) for field in schema},
+            "columns": self.column_types,
             "settings": dataclasses.asdict(self._state.settings),
             "metadata": self.metadata,
             "segments": [

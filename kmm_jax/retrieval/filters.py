@@ -6,7 +6,8 @@
     {"sold_out": {"ne": true}}              not equal; rows without a value pass
     {"title": {"exists": true}}             with or without a value
 
-Several must all hold. Anything else is an expression of ``pyarrow.compute``, taken as it is.
+Several must all hold. A column of lists equals what stands in the list, and is none of what does
+not. Anything else is an expression of ``pyarrow.compute``, taken as it is.
 """
 
 from __future__ import annotations
@@ -56,23 +57,70 @@ def matching(columns: pa.Table, where: Where) -> np.ndarray:
     Raises:
         UserError: a column that is not there, or values that do not compare with it.
     """
+    if not isinstance(where, Mapping):
+        return _matching(columns, where)
+    for name in where:
+        if name not in columns.column_names:
+            raise UserError(f"no column {name!r} to filter by{nearest(name, columns.column_names)}")
+    of_lists = {name for name in where if _holds_lists(columns.schema.field(name).type)}
+    rows = _matching(columns, {name: each for name, each in where.items() if name not in of_lists})
+    for name in of_lists:
+        rows = rows[_among(columns.column(name), name, where[name])[rows]]
+    return rows
+
+
+def _matching(columns: pa.Table, where: Where) -> np.ndarray:
     import pyarrow.dataset as ds
 
-    condition = expression(where)
-    if condition is None:
-        return np.arange(columns.num_rows)
-    if isinstance(where, Mapping):
-        for name in where:
-            if name not in columns.column_names:
-                raise UserError(
-                    f"no column {name!r} to filter by{nearest(name, columns.column_names)}"
-                )
     numbered = columns.append_column(_ROW, pa.array(np.arange(columns.num_rows)))
     try:
+        condition = expression(where)
+        if condition is None:
+            return np.arange(columns.num_rows)
         found = ds.dataset(numbered).to_table(columns=[_ROW], filter=condition)
-    except (pa.ArrowException, pa.ArrowTypeError) as error:
+    except (pa.ArrowException, OverflowError) as error:
         raise UserError(f"the filter {where!r} does not fit the columns: {error}") from error
     return np.sort(found.column(_ROW).to_numpy())
+
+
+def _holds_lists(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def _among(column: pa.ChunkedArray, name: str, wanted: Any) -> np.ndarray:
+    """Of each list (N,) bool, whether the condition holds for it."""
+    if wanted is None:
+        wanted = {"exists": False}
+    elif not isinstance(wanted, Mapping):
+        wanted = {
+            "eq" if isinstance(wanted, str) or not isinstance(wanted, Sequence) else "in": wanted
+        }
+    holds = np.ones(len(column), bool)
+    for each, value in wanted.items():
+        if each == "exists":
+            holds &= column.is_valid().to_numpy() == bool(value)
+            continue
+        if each not in ("eq", "ne", "in"):
+            raise UserError(
+                f"filter {name!r}: no comparison {each!r} of lists; there are eq, ne, in, exists"
+            )
+        found = _has_any(column, name, value if each == "in" else [value])
+        holds &= ~found if each == "ne" else found
+    return holds
+
+
+def _has_any(column: pa.ChunkedArray, name: str, values: Sequence[Any]) -> np.ndarray:
+    found = np.zeros(len(column), bool)
+    start = 0
+    for lists in column.chunks:
+        items = pc.list_flatten(lists)
+        try:
+            hit = pc.is_in(items, value_set=pa.array(list(values), items.type))
+        except (pa.ArrowException, OverflowError, TypeError) as error:
+            raise UserError(f"the filter {name!r} does not fit the column: {error}") from error
+        found[start + pc.list_parent_indices(lists).filter(hit).to_numpy()] = True
+        start += len(lists)
+    return found
 
 
 def _parts(name: str, wanted: Any) -> list[pc.Expression]:

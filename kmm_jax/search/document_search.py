@@ -19,22 +19,18 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from kmm_jax.errors import DataError, UserError
+from kmm_jax.errors import DataError
 from kmm_jax.files import read_json, write_json
 from kmm_jax.retrieval.collection import Collection
 from kmm_jax.retrieval.collection_files import is_collection
 from kmm_jax.retrieval.compose import compose
-from kmm_jax.retrieval.filters import Where
 from kmm_jax.search.document_store import Change, DocumentStore
+from kmm_jax.search.document_view import DOCUMENT, DocumentHit, DocumentView, Query
 from kmm_jax.search.documents import Document, DocumentImage
-from kmm_jax.search.fusion import Fusion, fused
 from kmm_jax.search.text_index import TextIndex
 
-MATCHERS = ("words", "text", "image")
 _STORE, _CURRENT = "documents.sqlite", "current.json"
 _BATCH = 256  # documents that become current at a time
-_WIDER = 10  # a matcher is asked for so many times what is wanted, and for 100 at least
-_DOCUMENT = "document"
 
 Pictures = Callable[[DocumentImage], Image.Image]
 """The picture that a document's image names; DataError or OSError where it cannot be had."""
@@ -62,51 +58,6 @@ class Encoder(Protocol):
     def embed_image(self, images: Sequence[Any]) -> np.ndarray:
         """(N, D), of length 1."""
         ...
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Query:
-    """What is looked for.
-
-    Attributes:
-        text, image: one of them or both.
-        text_weight: of the text's vector against the image's, where there are both.
-        where: conditions on tags, ``source`` and ``time``, as ``retrieval.filters`` has them.
-        fusion, weights: how matchers become one ranking; a matcher of weight 0 is not asked.
-
-    Raises:
-        UserError: neither text nor image.
-    """
-
-    text: str = ""
-    image: Image.Image | None = None
-    text_weight: float = 0.5
-    where: Where | None = None
-    fusion: Fusion = "rrf"
-    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.text.strip() and self.image is None:
-            raise UserError("nothing to search for: give a text, an image or both")
-        for name in self.weights:
-            if name not in MATCHERS:
-                raise UserError(f"no matcher {name!r}; there are {', '.join(MATCHERS)}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DocumentHit:
-    """A document that was found, and why.
-
-    Attributes:
-        score: the sum of ``parts``.
-        parts: what each matcher adds.
-        image: the one that matches best, where images were compared and it has any.
-    """
-
-    document: Document
-    score: float
-    parts: dict[str, float]
-    image: DocumentImage | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,7 +177,7 @@ class DocumentSearch:
                     rows.append((each, image))
         ids = [f"{each.id}/{image.hash}" for each, image in rows]
         before = (
-            set(self._images.ids(where={_DOCUMENT: list(changed)})) if len(self._images) else set()
+            set(self._images.ids(where={DOCUMENT: list(changed)})) if len(self._images) else set()
         )
         if rows:
             columns = _columns([each for each, _ in rows])
@@ -238,40 +189,31 @@ class DocumentSearch:
         """The best ``k`` documents.
 
         Raises:
-            UserError: ``k`` below 1, or conditions that do not fit the tags.
+            UserError: ``k`` below 1, conditions that do not fit the tags, or no such document.
         """
-        if k < 1:
-            raise UserError(f"k must be at least 1, found {k}")
-        wanted = max(100, _WIDER * k)
-        rankings: dict[str, list[tuple[str, float]]] = {}
-        best_image: dict[str, str] = {}
-        weights = {name: query.weights.get(name, 1.0) for name in MATCHERS}
-        vector = self.vector(query)
-        if weights["words"] and query.text.strip():
-            rankings["words"] = self._by_words(query, wanted)
-        if weights["text"] and len(self._titles):
-            found = self._titles.search(vector, wanted, where=query.where)
-            rankings["text"] = list(zip(found.ids[0], found.scores[0].tolist(), strict=True))
-        if weights["image"] and len(self._images):
-            rankings["image"], best_image = self._by_images(query, vector, wanted)
-        weights = {name: weight for name, weight in weights.items() if name in rankings}
-        ranked = fused(rankings, how=query.fusion, weights=weights)[:k]
-        documents = self.store.get(id for id, _ in ranked)
-        return [
-            DocumentHit(
-                document=documents[id],
-                score=sum(parts.values()),
-                parts=parts,
-                image=_image_of(documents[id], best_image.get(id)),
-            )
-            for id, parts in ranked
-            if id in documents
-        ]
+        view = self.view()
+        return view.search(query, self.vector(query, view), k).hits
 
-    def vector(self, query: Query) -> np.ndarray:
-        """Of a query's text and image, one or both, (D,) of length 1."""
+    def view(self) -> DocumentView:
+        """The documents as their indexes are now, which later changes leave as it is."""
+        return DocumentView(self.store, self._words, self._titles, self._images)
+
+    def refresh(self) -> DocumentView:
+        """See what other processes changed: a view of it."""
+        self._titles.refresh()
+        self._images.refresh()
+        return self.view()
+
+    def vector(self, query: Query, view: DocumentView | None = None) -> np.ndarray:
+        """Of a query's text and image, one or both, (D,) of length 1.
+
+        Args:
+            view: where a document is that others are to be like.
+        """
         text = self._encoder.embed_text([query.text])[0] if query.text.strip() else None
         image = self._encoder.embed_image([query.image])[0] if query.image is not None else None
+        if query.like:
+            image = (view or self.view()).like(query.like)
         return compose(text, image, query.text_weight)
 
     def images_of(self, document: Document) -> tuple[list[DocumentImage], np.ndarray]:
@@ -286,25 +228,6 @@ class DocumentSearch:
                 found.append(next(each for each in document.images if each.hash == image))
                 rows.append(self._images.vector(id))
         return found, np.stack(rows) if rows else np.zeros((0, self._images.dim), np.float32)
-
-    def _by_words(self, query: Query, wanted: int) -> list[tuple[str, float]]:
-        if query.where is None:
-            return self._words.search(query.text, wanted)
-        allowed = set(self._titles.ids(where=query.where)) if len(self._titles) else set()
-        found = self._words.search(query.text, max(1, len(self._words)))
-        return [(id, score) for id, score in found if id in allowed][:wanted]
-
-    def _by_images(
-        self, query: Query, vector: np.ndarray, wanted: int
-    ) -> tuple[list[tuple[str, float]], dict[str, str]]:
-        found = self._images.search(vector, wanted, where=query.where)
-        ranking: dict[str, float] = {}
-        best: dict[str, str] = {}
-        for each, score in zip(found.ids[0], found.scores[0].tolist(), strict=True):
-            id, _, hash = each.rpartition("/")
-            if id not in ranking:
-                ranking[id], best[id] = score, hash
-        return list(ranking.items()), best
 
 
 def notes_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -335,12 +258,8 @@ def _columns(documents: Sequence[Document]) -> dict[str, list[Any]]:
     }
     return {
         **columns,
-        _DOCUMENT: [each.id for each in documents],
+        DOCUMENT: [each.id for each in documents],
         "source": [each.source for each in documents],
         # Arrow has one zone for a column.
         "time": [each.time and each.time.astimezone(datetime.UTC) for each in documents],
     }
-
-
-def _image_of(document: Document, hash: str | None) -> DocumentImage | None:
-    return next((image for image in document.images if image.hash == hash), None)

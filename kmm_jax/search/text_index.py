@@ -6,6 +6,7 @@ words between spaces. BM25 is its own (Robertson and Zaragoza, 2009; k1 1.2, b 0
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,7 @@ class TextIndex:
             self._index = self._engine.Index(self._schema, path=str(place))
         except ValueError as error:
             raise DataError(f"{place} is damaged: {error}; make the text index anew") from error
+        self._pinned: Any = None
         whitespace = self._engine.TextAnalyzerBuilder(self._engine.Tokenizer.whitespace())
         self._index.register_tokenizer("whitespace", whitespace.build())
 
@@ -83,8 +85,19 @@ class TextIndex:
         return cls(folder, about)
 
     def __len__(self) -> int:
+        return int(self._searcher().num_docs)
+
+    def pinned(self) -> TextIndex:
+        """The same as it is now, for searching: it sees no later change."""
+        other = copy.copy(self)
+        other._pinned = self._searcher()
+        return other
+
+    def _searcher(self) -> Any:
+        if self._pinned is not None:
+            return self._pinned
         self._index.reload()
-        return int(self._index.searcher().num_docs)
+        return self._index.searcher()
 
     def change(
         self, put: Iterable[tuple[str, Mapping[str, str]]] = (), delete: Iterable[str] = ()
@@ -148,8 +161,7 @@ class TextIndex:
         ]
         if not parts:
             return []
-        self._index.reload()
-        searcher = self._index.searcher()
+        searcher = self._searcher()
         hits = searcher.search(query.boolean_query(parts), limit=k).hits
         found = [(searcher.doc(address).get_first(_ID), float(score)) for score, address in hits]
         return sorted(found, key=lambda each: (-each[1], each[0]))

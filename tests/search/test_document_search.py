@@ -87,6 +87,51 @@ def test_conditions_are_on_tags_source_and_time(search: DocumentSearch) -> None:
     assert asked(document=["3"]) == {"3"}
 
 
+def test_more_like_a_document_leaves_it_out(search: DocumentSearch) -> None:
+    hits = search.search(Query(like="3", weights={"text": 0}), 4)
+    assert ids(hits)[0] == "2" and "3" not in ids(hits)
+    by_title = search.search(Query(like="4", weights={"image": 0}), 4)  # it has no image
+    assert len(by_title) == 3 and "4" not in ids(by_title)
+    with pytest.raises(UserError, match="no document '없음'"):
+        search.search(Query(like="없음"))
+    with pytest.raises(UserError, match="give one of them"):
+        Query(like="3", image=Image.new("RGB", (4, 4)))
+
+
+def test_a_view_stays_as_it_was_and_counts_what_it_finds(search: DocumentSearch) -> None:
+    before = search.view()
+    assert before.columns.keys() == {"price", "kind", "source", "time"}
+    search.put([doc("9", "보라 우산", "파란", source="shop", tags={"kind": ["우산"]})], picture)
+    vector = Colors().embed_text(["우산"])[0]
+    after = search.view()
+    asked = Query(text="우산", where={"source": "shop"})
+    facets = ("kind", "source")
+    old, new = (view.search(asked, vector, 9, facets=facets) for view in (before, after))
+    assert ids(old.hits) == ["1"] and set(ids(new.hits)) == {"1", "9"}
+    assert old.facets == {"kind": {"옷": 1, "셔츠": 1}, "source": {"shop": 1}}
+    assert new.facets["kind"] == {"옷": 1, "셔츠": 1, "우산": 1} and new.facets["source"] == {
+        "shop": 2
+    }
+    assert before.version != after.version and len(after) == len(before) + 1
+    assert before.images + 1 == after.images
+    with pytest.raises(UserError, match="no column 'kinds' to count; did you mean 'kind'"):
+        after.search(asked, vector, facets=["kinds"])
+
+
+def test_a_tag_of_several_values_is_each_of_them(search: DocumentSearch) -> None:
+    def asked(**where: Any) -> set[str]:
+        return set(ids(search.search(Query(text="빨간 초록 셔츠 옷", where=where))))
+
+    assert asked(kind="셔츠") == asked(kind=["모자", "옷"]) == {"1"}
+    assert asked(kind="모자") == set() and asked(kind={"ne": "셔츠"}) == {"2", "3", "4"}
+    assert asked(kind=None) == {"2", "3", "4"} and asked(kind={"exists": True}, price=30) == set()
+    for wrong in ({"lt": "a"}, 3, 1 << 70):
+        with pytest.raises(UserError, match="filter 'kind'"):
+            asked(kind=wrong)
+    with pytest.raises(UserError, match="does not fit"):
+        asked(price=1 << 70)
+
+
 def test_documents_are_replaced_and_go_with_their_images(search: DocumentSearch) -> None:
     search.put([doc("2", "어제 산 옷", "파란")], picture)
     assert search.delete(["3", "없음"], picture) == 1

@@ -1,0 +1,227 @@
+"""What is looked for, and the documents as they are at one moment, which any number may search."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from kmm_jax.errors import UserError, nearest
+from kmm_jax.retrieval.collection import Collection
+from kmm_jax.retrieval.filters import Where
+from kmm_jax.search.document_store import DocumentStore
+from kmm_jax.search.documents import Document, DocumentImage
+from kmm_jax.search.fusion import Fusion, fused
+from kmm_jax.search.text_index import TextIndex
+
+MATCHERS = ("words", "text", "image")
+DOCUMENT = "document"
+_WIDER = 10  # a matcher is asked for so many times what is wanted, and for 100 at least
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Query:
+    """What is looked for.
+
+    Attributes:
+        text, image: one of them or both.
+        like: id of a document whose first image stands in the place of ``image``; it is not found
+            itself.
+        text_weight: of the text's vector against the image's, where there are both.
+        where: conditions on tags, ``source`` and ``time``, as ``retrieval.filters`` has them.
+        fusion, weights: how matchers become one ranking; a matcher of weight 0 is not asked.
+
+    Raises:
+        UserError: nothing to look for, or an image and ``like``.
+    """
+
+    text: str = ""
+    image: Image.Image | None = None
+    like: str = ""
+    text_weight: float = 0.5
+    where: Where | None = None
+    fusion: Fusion = "rrf"
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.text.strip() and self.image is None and not self.like:
+            raise UserError("nothing to search for: give a text, an image or both")
+        if self.image is not None and self.like:
+            raise UserError("an image and a document to be like: give one of them")
+        for name in self.weights:
+            if name not in MATCHERS:
+                raise UserError(f"no matcher {name!r}; there are {', '.join(MATCHERS)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DocumentHit:
+    """A document that was found, and why.
+
+    Attributes:
+        score: the sum of ``parts``.
+        parts: what each matcher adds.
+        image: the one that matches best, where images were compared and it has any.
+    """
+
+    document: Document
+    score: float
+    parts: dict[str, float]
+    image: DocumentImage | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a search found.
+
+    Attributes:
+        hits: the best first.
+        facets: of each column asked for, how many of all candidates have each value, most first.
+    """
+
+    hits: list[DocumentHit]
+    facets: dict[str, dict[Any, int]]
+
+
+class DocumentView:
+    """Documents as their indexes have them at one moment, whatever is changed meanwhile.
+
+    Texts are shown as the store has them when they are asked for; what it no longer has is left
+    out.
+    """
+
+    def __init__(
+        self, store: DocumentStore, words: TextIndex, titles: Collection, images: Collection
+    ) -> None:
+        """Hold on to what the indexes are now."""
+        self.store = store
+        self._words, self._titles, self._images = words.pinned(), titles.pinned(), images.pinned()
+
+    def __len__(self) -> int:
+        """How many documents may be found."""
+        return len(self._titles)
+
+    @property
+    def version(self) -> str:
+        """Of the indexes; another one after each change of them."""
+        return f"{self._titles.version}.{self._images.version}"
+
+    @property
+    def images(self) -> int:
+        """How many images may be found."""
+        return len(self._images)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What may be filtered by and counted, with the types that Arrow gives it."""
+        hidden = ("id", DOCUMENT)
+        return {
+            name: kind for name, kind in self._titles.column_types.items() if name not in hidden
+        }
+
+    def document(self, id: str) -> Document:
+        """The document of an id.
+
+        Raises:
+            UserError: there is none.
+        """
+        found = self.store.get([id])
+        if id not in found:
+            raise UserError(f"no document {id!r}")
+        return found[id]
+
+    def like(self, id: str) -> np.ndarray:
+        """The vector (D,) of a document's first image that has one; of its title without.
+
+        Raises:
+            UserError: no such document, or it is not searched yet.
+        """
+        vectors = self.image_vectors(self.document(id))
+        if vectors:
+            return next(iter(vectors.values()))
+        if id not in self._titles:
+            raise UserError(f"document {id!r} has no vectors yet")
+        return self._titles.vector(id)
+
+    def image_vectors(self, document: Document) -> dict[str, np.ndarray]:
+        """Vectors (D,) of a document's images by their hashes, in the order of the document."""
+        keys = {each.hash: f"{document.id}/{each.hash}" for each in document.images}
+        return {hash: self._images.vector(key) for hash, key in keys.items() if key in self._images}
+
+    def search(
+        self, query: Query, vector: np.ndarray, k: int = 10, *, facets: Sequence[str] = ()
+    ) -> Answer:
+        """The best ``k`` documents.
+
+        Args:
+            vector: (D,) of the query's text, image or both.
+            facets: columns whose values are counted.
+
+        Raises:
+            UserError: ``k`` below 1, conditions that do not fit the tags, or no such facet.
+        """
+        if k < 1:
+            raise UserError(f"k must be at least 1, found {k}")
+        known = self.columns
+        for name in facets:
+            if name not in known:
+                raise UserError(f"no column {name!r} to count{nearest(name, known)}")
+        wanted = max(100, _WIDER * k)
+        rankings: dict[str, list[tuple[str, float]]] = {}
+        best_image: dict[str, str] = {}
+        weights = {name: query.weights.get(name, 1.0) for name in MATCHERS}
+        if weights["words"] and query.text.strip():
+            rankings["words"] = self._by_words(query, wanted)
+        if weights["text"] and len(self._titles):
+            found = self._titles.search(vector, wanted, where=query.where)
+            rankings["text"] = list(zip(found.ids[0], found.scores[0].tolist(), strict=True))
+        if weights["image"] and len(self._images):
+            rankings["image"], best_image = self._by_images(query, vector, wanted)
+        weights = {name: weight for name, weight in weights.items() if name in rankings}
+        ranked = [
+            each
+            for each in fused(rankings, how=query.fusion, weights=weights)
+            if each[0] != query.like
+        ]
+        best = ranked[:k]
+        documents = self.store.get(id for id, _ in best)
+        return Answer(
+            hits=[
+                DocumentHit(
+                    document=documents[id],
+                    score=sum(parts.values()),
+                    parts=parts,
+                    image=_image_of(documents[id], best_image.get(id)),
+                )
+                for id, parts in best
+                if id in documents
+            ],
+            facets={
+                name: self._titles.facet(name, ids=[id for id, _ in ranked]) for name in facets
+            },
+        )
+
+    def _by_words(self, query: Query, wanted: int) -> list[tuple[str, float]]:
+        if query.where is None:
+            return self._words.search(query.text, wanted)
+        allowed = set(self._titles.ids(where=query.where)) if len(self._titles) else set()
+        found = self._words.search(query.text, max(1, len(self._words)))
+        return [(id, score) for id, score in found if id in allowed][:wanted]
+
+    def _by_images(
+        self, query: Query, vector: np.ndarray, wanted: int
+    ) -> tuple[list[tuple[str, float]], dict[str, str]]:
+        found = self._images.search(vector, wanted, where=query.where)
+        ranking: dict[str, float] = {}
+        best: dict[str, str] = {}
+        for each, score in zip(found.ids[0], found.scores[0].tolist(), strict=True):
+            id, _, hash = each.rpartition("/")
+            if id not in ranking:
+                ranking[id], best[id] = score, hash
+        return list(ranking.items()), best
+
+
+def _image_of(document: Document, hash: str | None) -> DocumentImage | None:
+    return next((image for image in document.images if image.hash == hash), None)
