@@ -109,18 +109,9 @@ def open_picture(path: Path) -> Any:
 
 def pictures_below(folder: Path | None) -> Callable[[str], Any]:
     """What opens pictures by their paths below a folder; DataError where that cannot be."""
-    from kmm_jax.data.images import open_rgb
+    from kmm_jax.search.pictures import PictureFolder
 
-    def picture(name: str) -> Any:
-        if folder is None:
-            raise DataError("no folder of images was named (--images)")
-        path = (folder / name).resolve()
-        # A path in a document is data, and must not lead elsewhere.
-        if not path.is_relative_to(folder.resolve()):
-            raise DataError(f"{name} leads out of {folder}")
-        return open_rgb(path.read_bytes(), 640)
-
-    return picture
+    return PictureFolder(folder).open
 
 
 def parse_where(given: Sequence[str]) -> dict[str, Any]:

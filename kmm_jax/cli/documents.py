@@ -6,12 +6,11 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmm_jax.cli import documents_thumbnail
-from kmm_jax.cli.arguments import parse_where, pictures_below
+from kmm_jax.cli.arguments import parse_where
 from kmm_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,6 +73,7 @@ def add(commands: Any) -> None:
 def _put(arguments: argparse.Namespace) -> int:
     from kmm_jax.cli.progress import RowsBar
     from kmm_jax.search.documents import read_documents
+    from kmm_jax.search.pictures import PictureFolder
 
     if not arguments.file.is_file():
         raise UserError(f"{arguments.file} is no file")
@@ -83,7 +83,7 @@ def _put(arguments: argparse.Namespace) -> int:
     while some := list(itertools.islice(reader, _AT_A_TIME)):
         changed += documents.store.put(some)
     with RowsBar("documents") as bar:
-        caught = documents.catch_up(_pictures(arguments.images), tell=bar)
+        caught = documents.catch_up(PictureFolder(arguments.images), tell=bar)
     for message in caught.left_out[:20]:
         print(f"left out: {message}", file=sys.stderr)
     print(
@@ -94,8 +94,10 @@ def _put(arguments: argparse.Namespace) -> int:
 
 
 def _remove(arguments: argparse.Namespace) -> int:
+    from kmm_jax.search.pictures import PictureFolder
+
     documents = _open(arguments)
-    count = documents.delete(arguments.ids, _pictures(None))
+    count = documents.delete(arguments.ids, PictureFolder(None))
     print(f"{arguments.folder}: {len(documents.store):,} documents, {count:,} fewer")
     return 0
 
@@ -141,22 +143,30 @@ def _row(rank: int, hit: DocumentHit) -> dict[str, Any]:
 
 def _open(arguments: argparse.Namespace) -> DocumentSearch:
     from kmm_jax.inference import load
-    from kmm_jax.search.document_search import DocumentSearch, notes_of
+    from kmm_jax.search.document_search import DocumentSearch
 
-    path = arguments.model
-    if path is None:
-        if arguments.run is _put and not arguments.folder.exists():
-            raise UserError(f"{arguments.folder} is new: say with --model what makes its vectors")
-        path = notes_of(arguments.folder).get("model_path")
-        if not path or not Path(path).exists():
-            raise UserError(f"the model is no longer at {path}; say where it is with --model")
+    if arguments.model is None and arguments.run is _put and not arguments.folder.exists():
+        raise UserError(f"{arguments.folder} is new: say with --model what makes its vectors")
+    path = model_of(arguments.folder, arguments.model)
     notes = {"model_path": str(Path(path).resolve())}
     return DocumentSearch(arguments.folder, load(path), notes=notes)
 
 
-def _pictures(folder: Path | None) -> Callable[[Any], Any]:
-    picture = pictures_below(folder)
-    return lambda image: picture(image.path)
+def model_of(folder: Path, named: str | None) -> str:
+    """The model that is named, or that a folder of documents was made with.
+
+    Raises:
+        DataError: none is named and the folder holds no documents.
+        UserError: it is no longer where it was.
+    """
+    if named is not None:
+        return named
+    from kmm_jax.search.document_search import notes_of
+
+    path = notes_of(folder).get("model_path")
+    if not path or not Path(path).exists():
+        raise UserError(f"the model is no longer at {path}; say where it is with --model")
+    return str(path)
 
 
 def _weights(given: list[str]) -> dict[str, float]:

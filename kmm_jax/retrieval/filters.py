@@ -6,12 +6,15 @@
     {"sold_out": {"ne": true}}              not equal; rows without a value pass
     {"title": {"exists": true}}             with or without a value
 
+    {"time": {"gte": "2026-11-30"}}         times written out; UTC where no zone is said
+
 Several must all hold. A column of lists equals what stands in the list, and is none of what does
 not. Anything else is an expression of ``pyarrow.compute``, taken as it is.
 """
 
 from __future__ import annotations
 
+import datetime
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +66,12 @@ def matching(columns: pa.Table, where: Where) -> np.ndarray:
         if name not in columns.column_names:
             raise UserError(f"no column {name!r} to filter by{nearest(name, columns.column_names)}")
     of_lists = {name for name in where if _holds_lists(columns.schema.field(name).type)}
-    rows = _matching(columns, {name: each for name, each in where.items() if name not in of_lists})
+    plain = {
+        name: _dated(name, each) if _is_time(columns.schema.field(name).type) else each
+        for name, each in where.items()
+        if name not in of_lists
+    }
+    rows = _matching(columns, plain)
     for name in of_lists:
         rows = rows[_among(columns.column(name), name, where[name])[rows]]
     return rows
@@ -81,6 +89,27 @@ def _matching(columns: pa.Table, where: Where) -> np.ndarray:
     except (pa.ArrowException, OverflowError) as error:
         raise UserError(f"the filter {where!r} does not fit the columns: {error}") from error
     return np.sort(found.column(_ROW).to_numpy())
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind)
+
+
+def _dated(name: str, wanted: Any) -> Any:
+    """Times written out as such; those without a zone are UTC."""
+    if isinstance(wanted, Mapping):
+        return {each: _dated(name, value) for each, value in wanted.items()}
+    if isinstance(wanted, str):
+        try:
+            found = datetime.datetime.fromisoformat(wanted)
+        except ValueError as error:
+            raise UserError(
+                f"filter {name!r}: a time is like 2026-11-30T09:00:00+09:00, found {wanted!r}"
+            ) from error
+        return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+    if isinstance(wanted, Sequence):
+        return [_dated(name, each) for each in wanted]
+    return wanted
 
 
 def _holds_lists(kind: pa.DataType) -> bool:

@@ -211,9 +211,12 @@ class DocumentSearch:
             view: where a document is that others are to be like.
         """
         text = self._encoder.embed_text([query.text])[0] if query.text.strip() else None
-        image = self._encoder.embed_image([query.image])[0] if query.image is not None else None
         if query.like:
-            image = (view or self.view()).like(query.like)
+            image: Any = (view or self.view()).like(query.like)
+        else:
+            image = query.image
+        if isinstance(image, Image.Image):
+            image = self._encoder.embed_image([image])[0]
         return compose(text, image, query.text_weight)
 
     def images_of(self, document: Document) -> tuple[list[DocumentImage], np.ndarray]:
@@ -230,16 +233,25 @@ class DocumentSearch:
         return found, np.stack(rows) if rows else np.zeros((0, self._images.dim), np.float32)
 
 
+def check_documents(folder: str | os.PathLike[str]) -> None:
+    """See to it that a folder holds documents.
+
+    Raises:
+        DataError: it does not.
+    """
+    place = Path(folder)
+    if not (place / _STORE).is_file() or not is_collection(place / "titles"):
+        raise DataError(f"{place} holds no documents; kmm documents add makes such a folder")
+
+
 def notes_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What was noted when a folder of documents was made.
 
     Raises:
         DataError: no such folder.
     """
-    place = Path(folder)
-    if not (place / _STORE).is_file() or not is_collection(place / "titles"):
-        raise DataError(f"{place} holds no documents; kmm documents add makes such a folder")
-    return Collection.open(place / "titles", engine="exact").metadata
+    check_documents(folder)
+    return Collection.open(Path(folder) / "titles", engine="exact").metadata
 
 
 def _body(document: Document) -> str:

@@ -22,12 +22,16 @@ DOCUMENT = "document"
 _WIDER = 10  # a matcher is asked for so many times what is wanted, and for 100 at least
 
 
+class NoDocumentError(UserError):
+    """There is no document of an id."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Query:
     """What is looked for.
 
     Attributes:
-        text, image: one of them or both.
+        text, image: one of them or both. The image is a picture, or the vector (D,) of one.
         like: id of a document whose first image stands in the place of ``image``; it is not found
             itself.
         text_weight: of the text's vector against the image's, where there are both.
@@ -39,7 +43,7 @@ class Query:
     """
 
     text: str = ""
-    image: Image.Image | None = None
+    image: Image.Image | np.ndarray | None = None
     like: str = ""
     text_weight: float = 0.5
     where: Where | None = None
@@ -125,24 +129,24 @@ class DocumentView:
         """The document of an id.
 
         Raises:
-            UserError: there is none.
+            NoDocumentError: there is none.
         """
         found = self.store.get([id])
         if id not in found:
-            raise UserError(f"no document {id!r}")
+            raise NoDocumentError(f"no document {id!r}")
         return found[id]
 
     def like(self, id: str) -> np.ndarray:
         """The vector (D,) of a document's first image that has one; of its title without.
 
         Raises:
-            UserError: no such document, or it is not searched yet.
+            NoDocumentError: no such document, or it is not searched yet.
         """
         vectors = self.image_vectors(self.document(id))
         if vectors:
             return next(iter(vectors.values()))
         if id not in self._titles:
-            raise UserError(f"document {id!r} has no vectors yet")
+            raise NoDocumentError(f"document {id!r} has no vectors yet")
         return self._titles.vector(id)
 
     def image_vectors(self, document: Document) -> dict[str, np.ndarray]:
