@@ -38,6 +38,7 @@ _GROUPS = (
     "retrieve",
     "documents",
     "label",
+    "serve",
     "quickstart",
 )
 

@@ -1,0 +1,405 @@
+"""The service's paths: FastAPI over documents and vectors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import numpy as np
+from fastapi import FastAPI, Form, Query, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+from PIL import Image
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from kmm_jax import __version__
+from kmm_jax.errors import DataError, UserError
+from kmm_jax.retrieval.compose import compose
+from kmm_jax.search.document_search import Encoder
+from kmm_jax.search.document_view import DocumentHit, DocumentView, NoDocumentError
+from kmm_jax.search.document_view import Query as Asked
+from kmm_jax.search.documents import Document, DocumentImage
+from kmm_jax.search.pictures import PictureFolder
+from kmm_jax.serving import schemas, uploads
+from kmm_jax.serving.gate import ID, Gate
+from kmm_jax.serving.keys import Keys
+from kmm_jax.serving.problems import ProblemError, failed
+from kmm_jax.serving.service import Service
+from kmm_jax.serving.settings import Settings
+from kmm_jax.text.normalize import normalize
+
+_SNIPPET = 240
+_SIDES = (96, 2_048)
+_PAGE = Path(__file__).parent / "page"
+_WRONG: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.ProblemResponse, "description": what}
+    for status, what in (
+        (400, "no JSON"),
+        (401, "no key"),
+        (404, "no such document or image"),
+        (405, "no such method"),
+        (408, "it came too slowly"),
+        (413, "too large"),
+        (415, "an image of another kind"),
+        (421, "a service without keys answers to localhost only"),
+        (422, "a request that cannot be answered"),
+        (429, "too many requests"),
+        (503, "warming up"),
+    )
+}
+
+DocumentId = Annotated[str, Query(min_length=1, max_length=512, description="Of a document.")]
+ImageHash = Annotated[str, Query(min_length=1, max_length=512, description="Of its image.")]
+
+
+def build(
+    folder: str | os.PathLike[str],
+    encoder: Encoder,
+    *,
+    settings: Settings | None = None,
+    keys: Keys | None = None,
+    pictures: Path | None = None,
+) -> Gate:
+    """The service as an ASGI application.
+
+    Args:
+        folder: of documents.
+        pictures: where the paths of documents' images begin.
+
+    Raises:
+        DataError: no documents, or damaged.
+        UserError: they belong to another model.
+    """
+    settings = settings or Settings()
+    service = Service(folder, encoder, settings=settings, pictures=PictureFolder(pictures))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(
+        title="kmm_jax",
+        version=__version__,
+        summary="Documents found by Korean text, by image, or by both.",
+        lifespan=lifespan,
+        responses=_WRONG,
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    _add_problems(app)
+    _add_search(app, service)
+    _add_documents(app, service)
+    _add_operations(app, service)
+    paths = {path for route in app.routes if (path := getattr(route, "path", None))}
+    app.mount("/page", StaticFiles(directory=_PAGE), name="page")
+
+    @app.get("/", include_in_schema=False)
+    def page() -> Response:
+        return Response((_PAGE / "index.html").read_bytes(), media_type="text/html; charset=utf-8")
+
+    image = settings.upload + (256 << 10)  # with the rest of the request
+    return Gate(
+        app,
+        settings=settings,
+        keys=keys or Keys({}),
+        metrics=service.metrics,
+        paths={*paths, "/"},
+        large={"/v1/search": image * 4 // 3, "/v1/search/upload": image},
+        ready=lambda: service.ready,
+    )
+
+
+def _add_problems(app: FastAPI) -> None:
+    def told(problem: ProblemError) -> Response:
+        return Response(problem.body(), problem.status, problem.headers())
+
+    @app.exception_handler(Exception)
+    async def _(request: Request, _: Exception) -> Response:
+        # Raised again afterwards, so that the gate logs it.
+        return told(failed(request.scope[ID]))
+
+    @app.exception_handler(ProblemError)
+    async def _(_: Request, problem: ProblemError) -> Response:
+        return told(problem)
+
+    @app.exception_handler(RequestValidationError)
+    async def _(_: Request, error: RequestValidationError) -> Response:
+        return told(_invalid(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def _(_: Request, error: HTTPException) -> Response:
+        return told(ProblemError(error.status_code, "refused", str(error.detail)))
+
+    @app.exception_handler(UserError)
+    async def _(_: Request, error: UserError) -> Response:
+        if isinstance(error, DataError):
+            raise error  # what is damaged is the service's own, and no mistake of the caller
+        missing = isinstance(error, NoDocumentError)
+        return told(
+            ProblemError(
+                404 if missing else 422, "not_found" if missing else "unusable", str(error)
+            )
+        )
+
+
+def _invalid(errors: Any) -> ProblemError:
+    """What is wrong where; what was sent is not repeated."""
+    first = [
+        f"{'.'.join(str(each) for each in error['loc'])}: {error['msg']}" for error in errors[:3]
+    ]
+    return ProblemError(422, "invalid", "; ".join(first))
+
+
+def _add_search(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/search", response_model=schemas.SearchResponse, tags=["search"])
+    async def search(request: schemas.SearchRequest) -> schemas.SearchResponse:
+        """Find documents by a text, an image or both."""
+        data = None
+        if request.image is not None:
+            most = service.settings.upload
+            data = await service.work(lambda: uploads.decoded(request.image or "", most=most))
+        return await _searched(service, request, data)
+
+    @app.post("/v1/search/upload", response_model=schemas.SearchResponse, tags=["search"])
+    async def search_upload(
+        image: UploadFile,
+        request: Annotated[
+            str, Form(description="A SearchRequest without image, as JSON.", max_length=65_536)
+        ] = "{}",
+    ) -> schemas.SearchResponse:
+        """Find documents by an image that is sent as a file, and a text if there is one."""
+        try:
+            asked = schemas.SearchRequest.model_validate_json(request)
+        except ValidationError as error:
+            raise _invalid(error.errors()) from error
+        if asked.image is not None:
+            raise ProblemError(422, "invalid", "request.image: the image is the file, and no other")
+        return await _searched(service, asked, await image.read())
+
+    @app.post("/v1/thumbnails", response_model=schemas.ThumbnailResponse, tags=["search"])
+    async def thumbnails(request: schemas.ThumbnailRequest) -> schemas.ThumbnailResponse:
+        """Rank a document's images by how well they show what a text says."""
+        text = _text(service, request.text)
+        if not text:
+            raise ProblemError(422, "invalid", "text: it says nothing")
+        view = service.view
+        document = await service.work(lambda: view.document(request.document))
+        vectors = await service.work(lambda: view.image_vectors(document))
+        vector = await service.vectors.text(text)
+        scores = {hash: float(vector @ each) for hash, each in vectors.items()}
+        images = {each.hash: each for each in document.images}
+        return schemas.ThumbnailResponse(
+            thumbnails=[
+                schemas.Thumbnail(image=_image(document, images[hash]), score=scores[hash])
+                for hash in sorted(scores, key=lambda each: -scores[each])
+            ]
+        )
+
+    @app.get("/v1/heat", response_model=schemas.HeatResponse, tags=["search"])
+    async def heat(
+        document: DocumentId,
+        hash: ImageHash,
+        text: Annotated[str, Query(min_length=1)],
+    ) -> schemas.HeatResponse:
+        """Where in a document's image a text is seen."""
+        if not service.vectors.sees_where:
+            raise ProblemError(404, "not_found", "this model makes no heat-maps")
+        asked = _text(service, text)
+        if not asked:
+            raise ProblemError(422, "invalid", "text: it says nothing")
+        picture = await service.picture(document, hash)
+        heat_GG = np.asarray(await service.vectors.heat(picture, asked), np.float64)
+        low, high = float(heat_GG.min()), float(heat_GG.max())
+        scaled_GG = (heat_GG - low) / (high - low) if high > low else np.zeros_like(heat_GG)
+        return schemas.HeatResponse(heat=np.round(scaled_GG, 4).tolist())
+
+
+def _add_documents(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/collection", response_model=schemas.Collection, tags=["documents"])
+    async def collection() -> schemas.Collection:
+        """What is served."""
+        view = service.view
+        return schemas.Collection(
+            documents=len(view),
+            images=view.images,
+            version=view.version,
+            model=service.model_hash,
+            columns=view.columns,
+            heat_maps=service.vectors.sees_where and service.has_pictures,
+            pictures=service.has_pictures,
+        )
+
+    @app.get("/v1/document", response_model=schemas.ShownDocument, tags=["documents"])
+    async def document(id: DocumentId) -> schemas.ShownDocument:
+        """A document, whole."""
+        view = service.view
+        found = await service.work(lambda: view.document(id))
+        return schemas.ShownDocument(
+            id=found.id,
+            title=found.title,
+            body=found.body,
+            source=found.source,
+            time=found.time,
+            tags=dict(found.tags),
+            images=[_image(found, each) for each in found.images],
+        )
+
+    @app.get(
+        "/v1/image",
+        tags=["documents"],
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": {}}}},
+    )
+    async def image(
+        document: DocumentId,
+        hash: ImageHash,
+        side: Annotated[int, Query(ge=_SIDES[0], le=_SIDES[1], description="Pixels.")] = 480,
+    ) -> Response:
+        """A document's image as a JPEG, as large as asked for or smaller."""
+        picture = await service.picture(document, hash)
+        # Encoded anew: what lies in the folder may be a page that calls itself an image.
+        data = await service.work(lambda: _jpeg(picture, side))
+        return Response(
+            data, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"}
+        )
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """Whether the process runs."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operations"])
+    async def readyz() -> dict[str, str]:
+        """Whether requests are answered."""
+        if service.failure is not None:
+            raise ProblemError(503, "not_ready", f"the model does not run: {service.failure}")
+        if not service.ready:
+            raise ProblemError(503, "not_ready", "the model is still warming up", retry_after=2)
+        return {"status": "ready"}
+
+    @app.get("/metrics", tags=["operations"], response_class=Response)
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(
+            service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+
+async def _searched(
+    service: Service, request: schemas.SearchRequest, data: bytes | None
+) -> schemas.SearchResponse:
+    started = time.perf_counter()
+    text = _text(service, request.text)
+    if not text and data is None and request.like is None:
+        raise ProblemError(422, "invalid", "nothing to search for: give a text, an image or both")
+    if data is not None and request.like is not None:
+        raise ProblemError(422, "invalid", "an image and a document to be like: give one of them")
+    view = service.view
+    text_D, image_D = await asyncio.gather(
+        _text_vector(service, text), _image_vector(service, view, request, data)
+    )
+    vector_D = compose(text_D, image_D, request.text_weight)
+    asked = Asked(
+        text=text,
+        image=None if data is None else image_D,
+        like=request.like or "",
+        where=_where(request.where) or None,
+        fusion=request.fusion,
+        weights=request.weights.model_dump(),
+    )
+    answer = await service.work(
+        lambda: view.search(asked, vector_D, request.k, facets=request.facets)
+    )
+    return schemas.SearchResponse(
+        hits=[_hit(rank, each) for rank, each in enumerate(answer.hits, start=1)],
+        facets={
+            name: [schemas.FacetCount(value=value, count=count) for value, count in counts.items()]
+            for name, counts in answer.facets.items()
+        },
+        version=view.version,
+        milliseconds=round(1e3 * (time.perf_counter() - started), 2),
+    )
+
+
+async def _text_vector(service: Service, text: str) -> np.ndarray | None:
+    return await service.vectors.text(text) if text else None
+
+
+async def _image_vector(
+    service: Service, view: DocumentView, request: schemas.SearchRequest, data: bytes | None
+) -> np.ndarray | None:
+    if request.like is not None:
+        like = request.like
+        return await service.work(lambda: view.like(like))
+    if data is None:
+        return None
+    digest = hashlib.sha256(data).digest()
+    if (known := service.vectors.known(digest)) is not None:
+        return known
+    settings = service.settings
+    picture = await service.work(
+        lambda: uploads.opened(data, most=settings.upload, pixels=settings.pixels)
+    )
+    return await service.vectors.image(picture, digest)
+
+
+def _text(service: Service, text: str) -> str:
+    """The text as it is searched for; decomposed Hangul and invisible characters are mended."""
+    if len(text) > service.settings.text:
+        raise ProblemError(
+            422, "too_long", f"a text has at most {service.settings.text:,} characters here"
+        )
+    return normalize(text)
+
+
+def _where(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: each.model_dump(by_alias=True, exclude_unset=True)
+        if isinstance(each, schemas.Condition)
+        else each
+        for name, each in given.items()
+    }
+
+
+def _hit(rank: int, hit: DocumentHit) -> schemas.Hit:
+    document = hit.document
+    return schemas.Hit(
+        rank=rank,
+        id=document.id,
+        title=document.title,
+        body=document.body[:_SNIPPET],
+        source=document.source,
+        time=document.time,
+        tags=dict(document.tags),
+        score=hit.score,
+        parts=hit.parts,
+        image=_image(document, hit.image) if hit.image else None,
+        images=len(document.images),
+    )
+
+
+def _image(document: Document, image: DocumentImage) -> schemas.FoundImage:
+    query = urlencode({"document": document.id, "hash": image.hash})
+    return schemas.FoundImage(hash=image.hash, caption=image.caption, url=f"/v1/image?{query}")
+
+
+def _jpeg(picture: Image.Image, side: int) -> bytes:
+    picture = picture.copy()
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()

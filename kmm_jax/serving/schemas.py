@@ -1,0 +1,204 @@
+"""Requests and responses, as OpenAPI describes them."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
+
+_INT64 = 1 << 63
+_MOST_ID = 512
+
+
+def _whole(text: str) -> str:
+    """JSON can say half a surrogate pair, which is no character and names nothing."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("half a surrogate pair is no character") from error
+    return text
+
+
+Name = Annotated[str, Field(max_length=_MOST_ID), AfterValidator(_whole)]
+Id = Annotated[str, Field(min_length=1, max_length=_MOST_ID), AfterValidator(_whole)]
+Number = (
+    Annotated[StrictInt, Field(ge=-_INT64, lt=_INT64)]
+    | Annotated[StrictFloat, Field(allow_inf_nan=False)]
+)
+Value = StrictBool | Number | Annotated[StrictStr, Field(max_length=1_000), AfterValidator(_whole)]
+Weight = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False)]
+
+
+class _Said(BaseModel):
+    """A request: fields it does not know are refused, so that none is misspelt in silence."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Condition(_Said):
+    """Conditions on one tag, which must all hold."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    eq: Value | None = None
+    ne: Value | None = None
+    gt: Value | None = None
+    gte: Value | None = None
+    lt: Value | None = None
+    lte: Value | None = None
+    one_of: list[Value] | None = Field(None, alias="in", max_length=100)
+    exists: bool | None = None
+
+
+Conditions = Annotated[
+    dict[
+        Name,
+        Value | Annotated[list[Value], Field(max_length=100)] | Condition | None,
+    ],
+    Field(
+        max_length=20,
+        description="By tag, source or time: a value, one of several, or a comparison.",
+        examples=[{"color": ["빨강", "분홍"], "price": {"gte": 10000, "lt": 50000}}],
+    ),
+]
+
+
+class Weights(_Said):
+    """How much each matcher counts; one of weight 0 is not asked."""
+
+    words: Weight = 1.0
+    text: Weight = 1.0
+    image: Weight = 1.0
+
+
+class SearchRequest(_Said):
+    """What is looked for: a text, an image or both."""
+
+    text: str = Field("", description="Korean or any text.", examples=["빨간 체크 셔츠"])
+    image: str | None = Field(
+        None, description="JPEG, PNG, WebP, AVIF, GIF or BMP in base64, or a data: URL of it."
+    )
+    like: Id | None = Field(None, description="A document whose image is taken in its place.")
+    text_weight: float = Field(0.5, ge=0, le=1, description="Of the text against the image.")
+    k: int = Field(20, ge=1, le=100, description="Documents to find.")
+    where: Conditions = Field(default_factory=dict)
+    fusion: Literal["rrf", "weighted"] = "rrf"
+    weights: Weights = Field(default_factory=Weights)
+    facets: list[Id] = Field(
+        default_factory=list, max_length=20, description="Tags whose values are counted."
+    )
+
+
+class FoundImage(BaseModel):
+    """An image of a document."""
+
+    hash: str
+    caption: str
+    url: str = Field(description="Where the service has it; sends JPEG.")
+
+
+class Hit(BaseModel):
+    """A document that was found, and why."""
+
+    rank: int
+    id: str
+    title: str
+    body: str = Field(description="How it begins.")
+    source: str
+    time: datetime.datetime | None
+    tags: dict[str, Any]
+    score: float = Field(description="The sum of the parts.")
+    parts: dict[str, float] = Field(description="What each matcher adds: words, text, image.")
+    image: FoundImage | None = Field(description="The one that matches best.")
+    images: int = Field(description="How many it has.")
+
+
+class FacetCount(BaseModel):
+    """A value and how many candidates have it."""
+
+    value: Any
+    count: int
+
+
+class SearchResponse(BaseModel):
+    """What was found, the best first."""
+
+    hits: list[Hit]
+    facets: dict[str, list[FacetCount]]
+    version: str = Field(description="Of the documents that were searched.")
+    milliseconds: float
+
+
+class ThumbnailRequest(_Said):
+    """Which image of a document shows best what a text says (slide 5.2)."""
+
+    document: Id
+    text: str = Field(min_length=1, examples=["밀면"])
+
+
+class Thumbnail(BaseModel):
+    """An image of the document with its similarity to the text."""
+
+    image: FoundImage
+    score: float = Field(description="Cosine similarity of text and image.")
+
+
+class ThumbnailResponse(BaseModel):
+    """The images of a document, the one that fits best first."""
+
+    thumbnails: list[Thumbnail]
+
+
+class HeatResponse(BaseModel):
+    """Where in an image a text is seen."""
+
+    heat: list[list[float]] = Field(
+        description="0 to 1, rows first, over the image's central square."
+    )
+
+
+class ShownDocument(BaseModel):
+    """A document as it is kept."""
+
+    id: str
+    title: str
+    body: str
+    source: str
+    time: datetime.datetime | None
+    tags: dict[str, Any]
+    images: list[FoundImage]
+
+
+class Collection(BaseModel):
+    """What is served."""
+
+    documents: int
+    images: int
+    version: str
+    model: str = Field(description="Names the model whose vectors these are.")
+    columns: dict[str, str] = Field(description="What may be filtered by, with its type.")
+    heat_maps: bool = Field(description="Whether there are heat-maps.")
+    pictures: bool = Field(description="Whether images are shown.")
+
+
+class Reason(BaseModel):
+    """Why a request was not answered."""
+
+    code: str = Field(description="For programs.", examples=["too_large"])
+    message: str = Field(description="For people.")
+
+
+class ProblemResponse(BaseModel):
+    """A request that was not answered."""
+
+    error: Reason

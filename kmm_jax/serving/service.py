@@ -1,0 +1,140 @@
+"""The parts that answer requests: documents, vectors, threads, and what runs beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
+
+from PIL import Image
+
+from kmm_jax.errors import DataError
+from kmm_jax.search.document_search import Encoder
+from kmm_jax.search.document_view import DocumentView
+from kmm_jax.search.pictures import PictureFolder
+from kmm_jax.serving.library import Library
+from kmm_jax.serving.problems import ProblemError
+from kmm_jax.serving.settings import Settings
+from kmm_jax.serving.telemetry import Metrics, log
+from kmm_jax.serving.vectors import Vectors
+
+_T = TypeVar("_T")
+
+
+class Service:
+    """Documents and a model at work.
+
+    Attributes:
+        vectors: of queries.
+        metrics: of all that happens.
+        ready: whether requests are answered: all is compiled.
+        failure: why it never will be.
+        model_hash: names the model.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        encoder: Encoder,
+        *,
+        settings: Settings,
+        pictures: PictureFolder,
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.ready = False
+        self.failure: str | None = None
+        self.model_hash = encoder.hash
+        self._pictures = pictures
+        self._library = Library(folder, encoder)
+        self._threads = concurrent.futures.ThreadPoolExecutor(settings.threads, "work")
+        self._beside = concurrent.futures.ThreadPoolExecutor(1, "beside")
+        self.vectors = Vectors(
+            encoder,
+            sizes=settings.sizes,
+            gather=settings.gather,
+            cached=settings.cached,
+            tell=lambda kind, count: self.metrics.batch.labels(kind).observe(count),
+        )
+
+    @property
+    def view(self) -> DocumentView:
+        """The documents as they are now; take it once for a request."""
+        return self._library.view
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether images can be shown."""
+        return self._pictures.folder is not None
+
+    async def work(self, function: Callable[[], _T]) -> _T:
+        """What a function returns that blocks, on one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    async def picture(self, document: str, hash: str) -> Image.Image:
+        """The picture of a document's image.
+
+        Raises:
+            ProblemError: it cannot be had.
+            NoDocumentError: no such document.
+        """
+        view = self.view
+        found = await self.work(lambda: view.document(document))
+        image = next((each for each in found.images if each.hash == hash), None)
+        if image is None:
+            raise ProblemError(404, "not_found", "the document has no such image")
+        try:
+            return await self.work(lambda: self._pictures(image))
+        except (DataError, OSError, ValueError) as error:
+            # Where files lie is nobody's business.
+            log("picture cannot be had", level=30, document=document, reason=str(error))
+            raise ProblemError(404, "not_found", "the image cannot be had") from error
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Warm up, and look for new versions until the block ends."""
+        tasks = [asyncio.create_task(self._warm_up()), asyncio.create_task(self._look())]
+        try:
+            yield
+        finally:
+            self.ready = False
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.vectors.close()
+            self._threads.shutdown(wait=False)
+            self._beside.shutdown(wait=False)
+
+    async def _warm_up(self) -> None:
+        self._count()
+        try:
+            await self.work(self.vectors.warm_up)
+        except Exception as error:
+            self.failure = str(error) or type(error).__name__
+            log("the model does not run", level=40, error=True)
+            return
+        self.ready = True
+        self.metrics.ready.set(1)
+        log("ready", documents=len(self.view), model=self.model_hash)
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self.settings.refresh)
+            try:
+                newer = await loop.run_in_executor(self._beside, self._library.look)
+            except Exception:
+                # What is served still is; the next look may find it whole.
+                self.metrics.failed_looks.inc()
+                log("a new version cannot be opened", level=40, error=True)
+                continue
+            if newer:
+                self.metrics.versions.inc()
+                self._count()
+                log("new version", version=self.view.version, documents=len(self.view))
+
+    def _count(self) -> None:
+        self.metrics.documents.set(len(self.view))

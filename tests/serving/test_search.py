@@ -1,0 +1,151 @@
+"""Searches over HTTP: what is found is what the library finds, and all that it says is there."""
+
+from __future__ import annotations
+
+import base64
+import io
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from kmm_jax.search.document_search import DocumentSearch
+from kmm_jax.search.document_view import Query
+from tests.search.colors import Colors
+from tests.serving.served import dumped
+
+
+def found(client: Any, **asked: Any) -> Any:
+    response = client.post("/v1/search", json=asked)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_what_is_found_is_what_the_library_finds(client: Any, shop: Path, picture: Any) -> None:
+    library = DocumentSearch(shop / "documents", Colors())
+    data = picture("빨간")
+    image = Image.open(io.BytesIO(data))
+    for asked in (
+        {"text": "초록 셔츠"},
+        {"text": "셔츠", "image": image, "text_weight": 0.25},
+        {"image": image, "where": {"source": "shop"}},
+        {"like": "파란-모자", "fusion": "weighted", "weights": {"image": 2.0, "words": 0.0}},
+    ):
+        sent = {**asked}
+        if "image" in sent:
+            sent["image"] = base64.b64encode(data).decode()
+        hits = found(client, k=7, **sent)["hits"]
+        expected = library.search(Query(**asked), 7)
+        assert [hit["id"] for hit in hits] == [hit.document.id for hit in expected]
+        for hit, wanted in zip(hits, expected, strict=True):
+            assert hit["parts"] == pytest.approx(wanted.parts)
+            assert hit["score"] == pytest.approx(sum(hit["parts"].values()))
+            assert hit["image"]["hash"] == wanted.image.hash
+
+
+def test_an_image_may_come_as_a_file_as_base64_or_as_a_data_url(client: Any, picture: Any) -> None:
+    answers = []
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF"):
+        data = picture("파란", kind)
+        coded = base64.b64encode(data).decode()
+        answers.append(found(client, image=coded, k=5))
+        answers.append(found(client, image=f"data:image/{kind.lower()};base64,{coded}", k=5))
+        sent = client.post(
+            "/v1/search/upload", files={"image": data}, data={"request": dumped({"k": 5})}
+        )
+        assert sent.status_code == 200, sent.text
+        answers.append(sent.json())
+    ids = [[hit["id"] for hit in each["hits"]] for each in answers]
+    assert all(each == ids[0] for each in ids) and all("파란" in id for id in ids[0])
+
+
+def test_facets_count_what_is_found_and_narrow_it(client: Any) -> None:
+    asked = {"text": "셔츠", "facets": ["color", "kind", "source"]}
+    facets = found(client, **asked)["facets"]
+    assert {each["value"]: each["count"] for each in facets["color"]} == {
+        "빨간": 5, "초록": 5, "파란": 5
+    }  # fmt: skip
+    narrowed = found(client, **asked, where={"color": "초록", "kind": "우산"})
+    assert [hit["id"] for hit in narrowed["hits"]] == ["초록-우산"]
+    assert narrowed["facets"]["kind"] == [
+        {"value": "옷", "count": 1},
+        {"value": "우산", "count": 1},
+    ]
+    cheap = found(client, text="옷", where={"price": {"gte": 2_000, "lt": 4_000}}, k=50)["hits"]
+    assert {hit["tags"]["price"] for hit in cheap} == {2_000, 3_000}
+    several = found(client, text="옷", where={"color": ["초록", "파란"], "kind": {"in": ["모자"]}})
+    assert {hit["id"] for hit in several["hits"]} == {"초록-모자", "파란-모자"}
+    assert found(client, text="옷", where={"price": 1 << 70})["hits"] == []
+    late = found(client, text="옷", where={"time": {"gte": "2026-11-23T00:00:00+09:00"}})["hits"]
+    assert {hit["time"][:10] for hit in late} == {"2026-11-23", "2026-11-24"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        unicodedata.normalize("NFD", "초록 셔츠"),
+        "초록\u200b 셔츠",
+        "  초록\u3000셔츠\n",
+        "초록 셔츠 🧥👨‍👩‍👧‍👦",
+        "초\u0000록 셔츠",
+        "초록 셔츠 \ud83d",
+    ],
+)
+def test_odd_but_valid_text_finds_what_plain_text_does(client: Any, text: str) -> None:
+    # Half a surrogate pair cannot be UTF-8, but JSON's escapes can say it.
+    body = b'{"text": "%s", "k": 3}' % b"".join(
+        b"\\u%04x" % int.from_bytes(pair, "big")
+        for raw in [text.encode("utf-16-be", "surrogatepass")]
+        for pair in (raw[at : at + 2] for at in range(0, len(raw), 2))
+    )
+    response = client.post("/v1/search", content=body, headers={"content-type": "application/json"})
+    assert response.json()["hits"][0]["id"] == "초록-셔츠"
+
+
+@pytest.mark.parametrize("text", ["🧥", "ㅋㅋㅋ", "a", "漢字", "‮abc", "é" * 200, "\U0010fffd"])
+def test_any_text_is_answered(client: Any, text: str) -> None:
+    assert len(found(client, text=text, k=3)["hits"]) == 3
+
+
+def test_thumbnails_are_ranked_by_what_they_show(tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from kmm_jax.search.documents import document
+    from kmm_jax.search.pictures import PictureFolder
+    from kmm_jax.serving.app import build
+    from tests.serving.served import make_documents, wait_until
+
+    documents = make_documents(tmp_path / "d", tmp_path / "p")
+    images = [{"hash": f"h{each}", "path": f"{each}.png"} for each in ("빨간", "초록", "파란")]
+    documents.put(
+        [document({"id": "a/b?c", "title": "여러 장", "images": images})],
+        PictureFolder(tmp_path / "p"),
+    )
+    app = build(tmp_path / "d", Colors(), pictures=tmp_path / "p")
+    with TestClient(app, base_url="http://localhost") as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        asked = {"document": "a/b?c", "text": "초록 우산"}
+        ranked = client.post("/v1/thumbnails", json=asked).json()["thumbnails"]
+        assert ranked[0]["image"]["hash"] == "h초록" and len(ranked) == 3
+        assert ranked[0]["score"] > ranked[1]["score"]
+        shown = client.get(ranked[0]["image"]["url"])
+        assert Image.open(io.BytesIO(shown.content)).getpixel((2, 2))[1] > 250  # type: ignore[index]
+        # This model says of nothing where it sees it.
+        assert client.get("/v1/heat?document=a/b%3Fc&hash=h초록&text=x").status_code == 404
+        assert not client.get("/v1/collection").json()["heat_maps"]
+
+
+def test_documents_images_and_heat_are_shown(client: Any) -> None:
+    shown = client.get("/v1/document", params={"id": "초록-모자"}).json()
+    assert shown["title"] == "초록 모자" and shown["images"][0]["caption"] == "초록 사진"
+    response = client.get(f"{shown['images'][0]['url']}&side=96")
+    assert response.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(response.content)).format == "JPEG"
+    asked = {"document": "초록-모자", "hash": "h초록", "text": "모자"}
+    heat = client.get("/v1/heat", params=asked).json()["heat"]
+    assert heat == [[0, 0.3333], [0.6667, 1]]
+    about = client.get("/v1/collection").json()
+    assert about["documents"] == 15 and about["images"] == 15 and about["heat_maps"]
+    assert about["columns"]["kind"] == "list<element: string>" and about["pictures"]
