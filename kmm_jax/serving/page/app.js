@@ -1,0 +1,344 @@
+// The search page: one query, composed of a text, a picture or a document, and conditions.
+
+import { WORDS } from "/page/words.js";
+
+const $ = (id) => document.getElementById(id);
+const PARTS = { words: "words", text: "titles", image: "pictures" };
+const FACETS = 8; // columns that are counted, at most
+const VALUES = 12; // values of each that are shown
+const LARGEST = 1024; // pixels: larger pictures are made smaller before they are sent
+
+const query = { text: "", picture: null, like: null, where: {}, weight: 0.5 };
+let language = localStorage.getItem("language") ?? (navigator.language.startsWith("ko") ? "ko" : "en");
+let collection = null;
+let asked = null; // the AbortController of the search under way
+let last = null; // the last response, to draw it again in another language
+let retry = 0;
+
+const say = (name, ...given) => {
+  const word = WORDS[language][name] ?? name;
+  return typeof word === "function" ? word(...given) : word;
+};
+
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+// --- the service
+
+class Refused extends Error {
+  constructor(response, reason) {
+    super(reason?.message ?? response.statusText);
+    this.status = response.status;
+    this.code = reason?.code;
+    this.after = Number(response.headers.get("retry-after")) || 1;
+  }
+}
+
+async function call(path, { body, signal } = {}) {
+  const headers = {};
+  const key = sessionStorage.getItem("key");
+  if (key) headers["x-api-key"] = key;
+  if (body) headers["content-type"] = "application/json";
+  const response = await fetch(path, {
+    method: body ? "POST" : "GET", headers, signal, body: body && JSON.stringify(body),
+  });
+  if (response.ok) return response;
+  let reason = null;
+  try { reason = (await response.json()).error; } catch { /* no JSON: the status says it */ }
+  throw new Refused(response, reason);
+}
+
+// Pictures need the key too, which an <img> cannot send.
+async function show(image, url, side = 480) {
+  if (!collection?.pictures) return;
+  const place = `${url}&side=${side}`;
+  if (!sessionStorage.getItem("key")) { image.src = place; return; }
+  try {
+    image.src = URL.createObjectURL(await (await call(place)).blob());
+    image.onload = () => URL.revokeObjectURL(image.src);
+  } catch { image.removeAttribute("src"); }
+}
+
+// --- the query
+
+function changed() {
+  const address = new URL(location.href);
+  address.search = query.text ? new URLSearchParams({ q: query.text }) : "";
+  history.replaceState(null, "", address);
+  drawChips();
+  search();
+}
+
+async function search() {
+  asked?.abort();
+  clearTimeout(retry);
+  if (!query.text && !query.picture && !query.like) { last = null; drawResults(); status(""); return; }
+  asked = new AbortController();
+  status(say("searching"));
+  const body = { text: query.text, k: 48, text_weight: query.weight, where: query.where, facets: columns() };
+  if (query.picture) body.image = query.picture;
+  if (query.like) body.like = query.like.id;
+  try {
+    const response = await call("/v1/search", { body, signal: asked.signal });
+    last = await response.json();
+    drawResults();
+    status(last.hits.length ? say("found", last.hits.length, Math.round(last.milliseconds)) : say("nothing"));
+  } catch (error) { failed(error, search); }
+}
+
+function failed(error, again) {
+  if (error.name === "AbortError") return;
+  if (error.status === 401) {
+    const had = sessionStorage.getItem("key");
+    $("keyform").hidden = false;
+    $("key").focus();
+    status(had ? say("wrongkey") : say("needkey"), Boolean(had));
+  } else if (error.status === 429 || error.status === 503) {
+    status(say(error.status === 429 ? "busy" : "warming"));
+    retry = setTimeout(again, 1000 * Math.min(error.after, 30));
+  } else if (error.status === 413) status(say("toolarge"), true);
+  else if (error.status === 415 || error.code === "invalid_image") { status(say("nopicture"), true); }
+  else status(error.status ? error.message : say("offline"), true);
+}
+
+function status(text, wrong = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("wrong", wrong);
+}
+
+function columns() {
+  const kinds = /^(string|large_string|bool|list<.*string>|large_list<.*string>|dictionary.*)$/;
+  return Object.entries(collection?.columns ?? {}).filter(([, kind]) => kinds.test(kind)).map(([name]) => name).slice(0, FACETS);
+}
+
+async function take(file) {
+  if (!file) return;
+  try {
+    const bitmap = await createImageBitmap(file);
+    const scale = Math.min(1, LARGEST / Math.max(bitmap.width, bitmap.height));
+    const canvas = make("canvas", { width: Math.max(1, Math.round(bitmap.width * scale)), height: Math.max(1, Math.round(bitmap.height * scale)) });
+    const context = canvas.getContext("2d");
+    context.fillStyle = "white"; // what is transparent
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    query.picture = canvas.toDataURL("image/jpeg", 0.92);
+    query.like = null;
+    changed();
+  } catch { status(say("nopicture"), true); }
+}
+
+function moreLike(hit) {
+  query.like = { id: hit.id, title: hit.title, url: hit.image?.url };
+  query.picture = null;
+  query.text = $("text").value = "";
+  changed();
+  scrollTo({ top: 0 });
+}
+
+function toggle(name, value) {
+  const values = new Set(query.where[name] ?? []);
+  if (!values.delete(value)) values.add(value);
+  if (values.size) query.where[name] = [...values]; else delete query.where[name];
+  changed();
+}
+
+// --- what is drawn
+
+function drawChips() {
+  const chips = [];
+  const chip = (text, image, remove) => {
+    const button = make("button", { type: "button", className: "chip", onclick: () => { remove(); changed(); } });
+    button.setAttribute("aria-label", say("remove", text));
+    if (image) button.append(image);
+    button.append(text);
+    chips.push(button);
+  };
+  if (query.text) chip(query.text, null, () => { query.text = $("text").value = ""; });
+  if (query.picture) chip(say("mine"), make("img", { src: query.picture, alt: "" }), () => { query.picture = null; });
+  if (query.like) {
+    const image = make("img", { alt: "" });
+    if (query.like.url) show(image, query.like.url, 96);
+    chip(say("likeof", query.like.title), query.like.url ? image : null, () => { query.like = null; });
+  }
+  for (const [name, values] of Object.entries(query.where)) {
+    for (const value of values) chip(`${say(name)}: ${shown(value)}`, null, () => {
+      query.where[name] = query.where[name].filter((each) => each !== value);
+      if (!query.where[name].length) delete query.where[name];
+    });
+  }
+  $("chips").replaceChildren(...chips);
+  $("mix").hidden = !(query.text && (query.picture || query.like));
+}
+
+const shown = (value) => (value === true ? say("yes") : value === false ? say("no") : String(value));
+
+function drawResults() {
+  $("facets").replaceChildren(...Object.entries(last?.facets ?? {}).flatMap(facet));
+  $("grid").replaceChildren(...(last?.hits ?? []).map(card));
+}
+
+function facet([name, counts]) {
+  const chosen = query.where[name] ?? [];
+  // What is chosen stays, so that it can be taken back.
+  const rows = counts.filter((each) => each.value !== "").slice(0, VALUES);
+  for (const value of chosen) if (!rows.some((each) => each.value === value)) rows.push({ value, count: 0 });
+  if (!rows.length || (rows.length < 2 && !chosen.length)) return [];
+  const buttons = rows.map(({ value, count }) => {
+    const button = make("button", { type: "button", onclick: () => toggle(name, value) },
+      make("span", { textContent: shown(value) }), make("span", { className: "count", textContent: count }));
+    button.setAttribute("aria-pressed", chosen.includes(value));
+    return button;
+  });
+  return [make("section", {}, make("h2", { textContent: say(name) }), ...buttons)];
+}
+
+function card(hit) {
+  const image = make("img", { alt: hit.image?.caption || hit.title, loading: "lazy", decoding: "async" });
+  const canvas = make("canvas");
+  const picture = make("div", { className: "picture" }, image, canvas);
+  let current = hit.image;
+  if (current) show(image, current.url);
+  const most = Math.max(...last.hits.map((each) => Math.max(...Object.values(each.parts))));
+  const why = make("div", { className: "why" });
+  for (const [part, score] of Object.entries(hit.parts)) {
+    const bar = make("div", { className: `bar ${part}` });
+    bar.style.width = `${Math.max(2, (100 * score) / (most || 1))}%`;
+    why.append(make("span", { textContent: say(PARTS[part]) }), bar, make("span", { textContent: score.toFixed(4) }));
+  }
+  const actions = make("div", { className: "actions" }, make("button", { type: "button", className: "like", textContent: say("like"), onclick: () => moreLike(hit) }));
+  if (hit.images > 1 && query.text && collection?.pictures) {
+    actions.append(make("button", { type: "button", className: "choose", textContent: `${say("thumbnails")} (${hit.images})`, onclick: () => choose(hit, (chosen) => {
+      current = chosen;
+      canvas.classList.remove("shown");
+      show(image, chosen.url);
+    }) }));
+  }
+  const item = make("li", { className: "hit", tabIndex: 0 }, picture, make("div", { className: "said" },
+    make("h3", { textContent: hit.title || hit.id }), make("p", { textContent: hit.body }), why, actions));
+  item.dataset.id = hit.id;
+  let timer = 0;
+  const enter = () => { timer = setTimeout(() => current && heat(hit, current, canvas), 200); };
+  const leave = () => { clearTimeout(timer); canvas.classList.remove("shown"); };
+  item.addEventListener("mouseenter", enter);
+  item.addEventListener("mouseleave", leave);
+  item.addEventListener("focusin", enter);
+  item.addEventListener("focusout", leave);
+  return item;
+}
+
+const heats = new Map();
+
+async function heat(hit, image, canvas) {
+  if (!collection?.heat_maps || !query.text) return;
+  const path = `/v1/heat?${new URLSearchParams({ document: hit.id, hash: image.hash, text: query.text })}`;
+  try {
+    if (!heats.has(path)) heats.set(path, (await (await call(path)).json()).heat);
+  } catch { return; } // it only says why; the results are there without it
+  if (heats.size > 500) heats.delete(heats.keys().next().value);
+  const rows = heats.get(path);
+  canvas.height = rows.length;
+  canvas.width = rows[0].length;
+  const pixels = new ImageData(canvas.width, canvas.height);
+  rows.flat().forEach((value, at) => pixels.data.set([255, 90 * (1 - value), 0, 255 * value], 4 * at));
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+  canvas.classList.add("shown");
+}
+
+async function choose(hit, chosen) {
+  try {
+    const response = await call("/v1/thumbnails", { body: { document: hit.id, text: query.text } });
+    const { thumbnails } = await response.json();
+    $("choosertitle").textContent = hit.title;
+    $("thumbnails").replaceChildren(...thumbnails.map(({ image, score }) => {
+      const picture = make("img", { alt: image.caption || hit.title });
+      show(picture, image.url, 240);
+      return make("li", {}, make("button", { type: "button", onclick: () => { chosen(image); $("chooser").close(); } }, picture, score.toFixed(3)));
+    }));
+    $("chooser").showModal();
+  } catch (error) { failed(error, () => choose(hit, chosen)); }
+}
+
+function speak() {
+  document.documentElement.lang = language;
+  document.title = say("title");
+  for (const each of document.querySelectorAll("[data-t]")) each.textContent = say(each.dataset.t);
+  for (const each of document.querySelectorAll("[data-t-placeholder]")) each.placeholder = say(each.dataset.tPlaceholder);
+  for (const each of document.querySelectorAll("[data-t-title]")) each.title = say(each.dataset.tTitle);
+  for (const each of document.querySelectorAll("[data-t-aria]")) each.setAttribute("aria-label", say(each.dataset.tAria));
+  drawChips();
+  drawResults();
+}
+
+// --- what people do
+
+$("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  query.text = $("text").value.trim();
+  changed();
+});
+$("pick").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", () => { take($("file").files[0]); $("file").value = ""; });
+$("weight").addEventListener("change", () => { query.weight = Number($("weight").value); search(); });
+$("language").addEventListener("click", () => {
+  language = language === "ko" ? "en" : "ko";
+  localStorage.setItem("language", language);
+  speak();
+});
+$("keyform").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("key", $("key").value.trim());
+  $("key").value = "";
+  $("keyform").hidden = true;
+  begin();
+});
+
+const pictureOf = (items) => [...items].find((each) => each.type.startsWith("image/"));
+document.addEventListener("paste", (event) => {
+  const file = pictureOf(event.clipboardData.files);
+  if (file) { event.preventDefault(); take(file); }
+});
+document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
+document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  const { files } = event.dataTransfer;
+  if (files.length) take(pictureOf(files) ?? files[0]);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey || $("chooser").open) return;
+  const typing = event.target.matches("input:not([type=range])");
+  const hit = event.target.closest?.(".hit");
+  if (event.key === "/" && !typing) { event.preventDefault(); $("text").select(); }
+  else if (event.key === "Escape") { $("text").value = ""; Object.assign(query, { text: "", picture: null, like: null, where: {} }); changed(); $("text").focus(); }
+  else if (event.key === "ArrowDown" && event.target === $("text")) { event.preventDefault(); $("grid").firstElementChild?.focus(); }
+  else if (hit && event.key.toLowerCase() === "m") hit.querySelector(".like").click();
+  else if (hit && event.key.toLowerCase() === "t") hit.querySelector(".choose")?.click();
+  else if (hit && event.key.startsWith("Arrow")) { event.preventDefault(); move(hit, event.key); }
+});
+
+function move(hit, key) {
+  const cards = [...$("grid").children];
+  const across = Math.max(1, cards.findIndex((each) => each.offsetTop > cards[0].offsetTop));
+  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across }[key];
+  const next = cards.indexOf(hit) + step;
+  if (next < 0 && key === "ArrowUp") $("text").focus();
+  else cards[Math.min(Math.max(next, 0), cards.length - 1)].focus();
+}
+
+async function begin() {
+  try {
+    collection = await (await call("/v1/collection")).json();
+    status("");
+    drawChips();
+    search();
+  } catch (error) { failed(error, begin); }
+}
+
+query.text = $("text").value = new URLSearchParams(location.search).get("q") ?? "";
+speak();
+begin();

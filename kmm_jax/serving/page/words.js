@@ -1,0 +1,26 @@
+// What the page says, in Korean and English.
+
+export const WORDS = {
+  ko: {
+    search: "검색", placeholder: "찾을 말을 쓰거나 사진을 끌어다 놓으세요", pick: "사진 고르기", other: "English",
+    query: "검색 조건", image: "사진", text: "글", needkey: "이 서비스에는 키가 필요합니다", ok: "확인",
+    narrow: "좁히기", results: "결과", close: "닫기", like: "비슷한 것 더", thumbnails: "대표 사진 고르기",
+    words: "낱말", titles: "제목", pictures: "사진", searching: "찾는 중…", nothing: "찾은 문서가 없습니다",
+    found: (n, ms) => `문서 ${n}개 · ${ms}ms`, busy: "붐빕니다. 곧 다시 찾습니다…", warming: "모델을 준비하는 중입니다…",
+    offline: "서비스에 닿지 않습니다", nopicture: "사진이 아닙니다", toolarge: "사진이 너무 큽니다", mine: "내 사진",
+    wrongkey: "키가 맞지 않습니다", likeof: (title) => `비슷한 것: ${title}`, remove: (what) => `${what} 빼기`,
+    help: "단축키: / 검색창 · ←→↑↓ 결과 사이 · M 비슷한 것 · T 대표 사진 · Esc 처음으로. 사진은 끌어다 놓거나 붙여 넣어도 됩니다.",
+    source: "출처", yes: "예", no: "아니요", title: "kmm 검색",
+  },
+  en: {
+    search: "Search", placeholder: "Say what to find, or drop a picture", pick: "Choose a picture", other: "한국어",
+    query: "Query", image: "Picture", text: "Text", needkey: "This service asks for a key", ok: "OK",
+    narrow: "Narrow", results: "Results", close: "Close", like: "More like this", thumbnails: "Choose thumbnail",
+    words: "words", titles: "title", pictures: "image", searching: "Searching…", nothing: "No documents found",
+    found: (n, ms) => `${n} documents · ${ms} ms`, busy: "Busy; trying again soon…", warming: "The model is warming up…",
+    offline: "The service cannot be reached", nopicture: "That is no picture", toolarge: "The picture is too large", mine: "My picture",
+    wrongkey: "The key is wrong", likeof: (title) => `Like: ${title}`, remove: (what) => `Remove ${what}`,
+    help: "Keys: / search box · arrows between results · M more like this · T thumbnail · Esc start again. Pictures can be dropped or pasted.",
+    source: "source", yes: "yes", no: "no", title: "kmm search",
+  },
+};

@@ -1,0 +1,205 @@
+"""The page in a real browser: what people type, click, drop and press, and what they then see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serving import browser
+from tests.serving.served import Seeing, served
+
+BROWSER = browser.browser()
+pytestmark = pytest.mark.skipif(
+    BROWSER is None,
+    reason=f"no browser: KMM_BROWSER names none, and there is none of {', '.join(browser.NAMES)}",
+)
+HITS = "[...document.querySelectorAll('.hit')].map((each) => each.dataset.id)"
+FOUND = "document.querySelectorAll('.hit').length > 0"
+FILE = """fetch('/v1/image?document=파란-모자&hash=h파란').then((it) => it.blob()).then((blob) => {
+  const given = new DataTransfer();
+  given.items.add(new File([blob], 'a.jpg', {type: 'image/jpeg'}));
+"""
+
+
+@pytest.fixture(scope="module")
+def address(shop: Path) -> Iterator[str]:
+    with served(shop / "documents", Seeing(), pictures=shop / "photos") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
+    assert BROWSER is not None
+    with browser.opened(BROWSER, tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture
+def page(tab: browser.Page, address: str) -> Iterator[browser.Page]:
+    """At its beginning; afterwards, nothing went wrong in it and nothing came from elsewhere."""
+    tab.open(f"{address}/")
+    tab.run("localStorage.setItem('language', 'ko')")
+    tab.open(f"{address}/")
+    tab.urls.clear()
+    tab.wrong.clear()
+    tab.until("document.querySelector('#status').textContent == '' && document.title == 'kmm 검색'")
+    yield tab
+    assert tab.wrong == []
+    assert all(url.startswith((address, "data:", "blob:")) for url in tab.urls)
+
+
+def ask(page: browser.Page, text: str) -> None:
+    page.run("document.querySelector('#text').focus()")
+    page.type(text)
+    page.press("Enter")
+    page.until(FOUND)
+
+
+def choose(page: browser.Page, value: str) -> None:
+    page.run(
+        "[...document.querySelectorAll('#facets button')]"
+        f".find((each) => each.innerText.startsWith({value!r})).click()"
+    )
+
+
+def test_korean_text_finds_documents_and_says_why(page: browser.Page) -> None:
+    ask(page, "초록 셔츠")
+    assert page.run(HITS)[0] == "초록-셔츠" and len(page.run(HITS)) == 15
+    why = page.run("document.querySelector('.why').innerText")
+    assert all(part in why for part in ("낱말", "제목", "사진"))
+    assert "문서 15개" in page.run("document.querySelector('#status').textContent")
+    page.until("document.querySelector('.hit img').naturalWidth > 0")
+    assert page.run("new URL(location.href).searchParams.get('q')") == "초록 셔츠"
+
+
+def test_a_link_to_a_search_searches(page: browser.Page, address: str) -> None:
+    page.open(f"{address}/?q=%ED%8C%8C%EB%9E%80+%EB%B0%94%EC%A7%80")
+    page.until(FOUND)
+    assert page.run(HITS)[0] == "파란-바지"
+
+
+def test_facets_narrow_and_chips_take_it_back(page: browser.Page) -> None:
+    ask(page, "셔츠")
+    choose(page, "초록")
+    page.until("document.querySelectorAll('.hit').length == 5")
+    choose(page, "우산")
+    page.until("document.querySelectorAll('.hit').length == 1")
+    chips = "[...document.querySelectorAll('.chip')].map((each) => each.innerText)"
+    assert page.run(chips) == ["셔츠", "color: 초록", "kind: 우산"]
+    page.run("document.querySelectorAll('.chip')[2].click()")
+    page.until("document.querySelectorAll('.hit').length == 5")
+    page.run("document.querySelectorAll('.chip')[1].click()")
+    page.until("document.querySelectorAll('.hit').length == 15")
+
+
+@pytest.mark.parametrize("how", ["picked", "pasted", "dropped"])
+def test_a_picture_may_be_picked_pasted_or_dropped(
+    page: browser.Page, shop: Path, how: str
+) -> None:
+    if how == "picked":
+        page.pick("#file", shop / "photos" / "파란.png")
+    elif how == "pasted":
+        event = "new ClipboardEvent('paste', {clipboardData: given, bubbles: true})"
+        page.run(f"{FILE} document.dispatchEvent({event}) }})")
+    else:
+        event = "new DragEvent('drop', {dataTransfer: given, bubbles: true, cancelable: true})"
+        page.run(f"{FILE} document.body.dispatchEvent({event}) }})")
+    page.until(FOUND)
+    assert {each.partition("-")[0] for each in page.run(HITS)[:5]} == {"파란"}
+    assert page.run("document.querySelector('.chip').innerText") == "내 사진"
+    assert page.run("document.querySelector('#mix').hidden")
+    ask(page, "우산")
+    page.until("document.querySelector('.hit').dataset.id == '파란-우산'")
+    assert not page.run("document.querySelector('#mix').hidden")
+
+
+def test_what_is_no_picture_is_said(page: browser.Page, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("<svg onload='alert(1)'/>")
+    page.pick("#file", tmp_path / "a.png")
+    page.until("document.querySelector('#status').textContent == '사진이 아닙니다'")
+
+
+def test_a_heat_map_appears_under_the_pointer(page: browser.Page) -> None:
+    ask(page, "초록 셔츠")
+    shown = "document.querySelector('.hit canvas').classList.contains('shown')"
+    assert not page.run(shown)
+    page.hover(".hit")
+    page.until(shown)
+    assert page.run("document.querySelector('.hit canvas').width") == 2
+    page.hover("#text")
+    page.until(f"!{shown}")
+
+
+def test_the_keyboard_is_enough(page: browser.Page) -> None:
+    ask(page, "초록 셔츠")
+    page.press("ArrowDown")
+    focused = "document.activeElement.dataset.id"
+    ids = page.run(HITS)
+    assert page.run(focused) == ids[0]
+    page.press("ArrowRight")
+    assert page.run(focused) == ids[1]
+    page.press("ArrowLeft")
+    page.press("t")
+    page.until("document.querySelector('#chooser').open")
+    page.until("document.querySelectorAll('#thumbnails img').length == 1")
+    page.run("document.querySelector('#thumbnails button').click()")
+    page.until("!document.querySelector('#chooser').open")
+    page.run("document.querySelector('.hit').focus()")
+    page.press("m")
+    page.until("document.querySelector('.chip')?.innerText == '비슷한 것: 초록 셔츠'")
+    page.until(f"{FOUND} && !{HITS}.includes('초록-셔츠')")
+    assert {each.partition("-")[0] for each in page.run(HITS)[:4]} == {"초록"}
+    page.press("Escape")
+    page.until("!document.querySelector('.hit')")
+    page.run("document.activeElement.blur()")
+    page.press("/")
+    assert page.run("document.activeElement.id") == "text"
+
+
+def test_it_speaks_english_too(page: browser.Page) -> None:
+    ask(page, "셔츠")
+    page.run("document.querySelector('#language').click()")
+    assert page.run("document.documentElement.lang") == "en"
+    assert page.run("document.querySelector('.like').innerText") == "More like this"
+    assert page.run("document.querySelector('#text').placeholder").startswith("Say what to find")
+
+
+def test_it_fits_a_phone_and_goes_dark(page: browser.Page) -> None:
+    ask(page, "셔츠")
+    light = page.run("getComputedStyle(document.body).backgroundColor")
+    page.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=360,
+        height=740,
+        deviceScaleFactor=2,
+        mobile=True,
+    )
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    page.call("Emulation.setEmulatedMedia", features=[dark])
+    try:
+        page.until("innerWidth == 360")
+        assert page.run("document.scrollingElement.scrollWidth <= innerWidth")
+        across = page.run(
+            "new Set([...document.querySelectorAll('.hit')].map((e) => e.offsetLeft)).size"
+        )
+        assert across == 2
+        assert page.run("getComputedStyle(document.body).backgroundColor") != light
+    finally:
+        page.call("Emulation.clearDeviceMetricsOverride")
+        page.call("Emulation.setEmulatedMedia", features=[])
+
+
+def test_a_key_is_asked_for_and_kept_for_the_tab(tab: browser.Page, shop: Path) -> None:
+    key = "eine-lange-geheime-zeile"
+    documents, photos = shop / "documents", shop / "photos"
+    with served(documents, Seeing(), keys={"지민": key}, pictures=photos) as address:
+        tab.open(f"{address}/")
+        tab.until("!document.querySelector('#keyform').hidden")
+        tab.run(f"document.querySelector('#key').value = {key!r}")
+        tab.run("document.querySelector('#keyform').requestSubmit()")
+        tab.until("document.querySelector('#keyform').hidden")
+        ask(tab, "초록 셔츠")
+        tab.until("document.querySelector('.hit img').naturalWidth > 0")
+        assert key not in tab.run("location.href")
