@@ -27,6 +27,9 @@ ID = "kmm_jax.id"
 # No key: health, the description, and the page, which asks for one.
 _OPEN = ("/healthz", "/readyz", "/openapi.json", "/")
 _PAGE = "/page/"
+# A page of results shows some fifty images: together they count as one call.
+_LIGHT = ("/v1/image", "/v1/document", "/v1/collection")
+_LIGHT_COST = 0.02
 _SMALL = 64 << 10  # bytes of a body without an image
 _ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _SECURITY = (
@@ -94,8 +97,9 @@ class Gate:
     ) -> None:
         self.app = app
         self.room = Room(settings.waiting)
-        # Bodies that are still coming: slow callers must not hold the room of others.
+        # Slow callers must not hold the room of others, nor all memory.
         self._coming = Room(4 * settings.waiting)
+        self._held = 0  # bytes of bodies
         self._settings, self._keys, self._metrics = settings, keys, metrics
         self._rates = Rates(settings.rate, settings.burst)
         self._paths, self._large, self._ready = frozenset(paths), large, ready
@@ -145,15 +149,19 @@ class Gate:
             raise ProblemError(503, "not_ready", "the model is still warming up", retry_after=2)
         if self.room.full:
             raise busy(self.room.seconds)
-        body = await self._body(receive, headers, self._large.get(path, _SMALL))
-        self.room.enter()
-        self._metrics.under_way.set(self.room.taken)
-        started = time.perf_counter()
+        parts: list[bytes] = []
         try:
-            await self.app(scope, _replayed(body, receive), answer)
-        finally:
-            self.room.leave(time.perf_counter() - started)
+            await self._read(receive, headers, self._large.get(path, _SMALL), parts)
+            self.room.enter()
             self._metrics.under_way.set(self.room.taken)
+            started = time.perf_counter()
+            try:
+                await self.app(scope, _replayed(b"".join(parts), receive), answer)
+            finally:
+                self.room.leave(time.perf_counter() - started)
+                self._metrics.under_way.set(self.room.taken)
+        finally:
+            self._held -= sum(map(len, parts))
 
     def _admit(
         self, scope: Scope, headers: MutableMapping[bytes, bytes], values: dict[str, Any]
@@ -163,37 +171,47 @@ class Gate:
         name = self._keys.name_of(_key(headers)) if self._keys else None
         if name is not None:
             caller = values["caller"] = name
-        # Also for those with a wrong key, who are guessing.
-        if wait := self._rates.wait(caller):
+        # Those with a wrong key are guessing, and each try is a call.
+        known = name is not None or not self._keys
+        cost = _LIGHT_COST if known and scope["path"] in _LIGHT else 1.0
+        if wait := self._rates.wait(caller, cost):
             raise ProblemError(429, "too_many", "too many requests of one caller", retry_after=wait)
         if self._keys and name is None:
             raise ProblemError(
                 401, "no_key", "a key is needed: send Authorization: Bearer KEY, or X-API-Key"
             )
 
-    async def _body(
-        self, receive: Receive, headers: MutableMapping[bytes, bytes], most: int
-    ) -> bytes:
+    async def _read(
+        self,
+        receive: Receive,
+        headers: MutableMapping[bytes, bytes],
+        most: int,
+        parts: list[bytes],
+    ) -> None:
+        """Read a body into ``parts``, which count as held."""
+        large = ProblemError(413, "too_large", f"a request here has at most {most:,} bytes")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length[:20]) > most:
-            raise ProblemError(413, "too_large", f"a request here has at most {most:,} bytes")
+            raise large
         self._coming.enter()
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._settings.body_seconds):
-                parts, size = [], 0
+                size = 0
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise _HungUpError
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
+                    part = message.get("body", b"")
+                    size += len(part)
                     if size > most:
-                        raise ProblemError(
-                            413, "too_large", f"a request here has at most {most:,} bytes"
-                        )
+                        raise large
+                    if self._held + len(part) > self._settings.held:
+                        raise busy(self.room.seconds)
+                    parts.append(part)
+                    self._held += len(part)
                     if not message.get("more_body"):
-                        return b"".join(parts)
+                        return
         except TimeoutError as error:
             raise ProblemError(408, "too_slow", "the request did not come in time") from error
         finally:

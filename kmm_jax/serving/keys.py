@@ -83,15 +83,15 @@ class Rates:
         self._rate, self._burst, self._clock = rate, float(burst), clock
         self._buckets: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()
 
-    def wait(self, caller: str) -> float:
-        """0 where the caller may call now, which counts as a call; else the seconds until then."""
+    def wait(self, caller: str, cost: float = 1.0) -> float:
+        """0 where the caller may call now, which counts as ``cost`` calls; else the seconds."""
         if not self._rate:
             return 0.0
         now = self._clock()
         left, before = self._buckets.pop(caller, (self._burst, now))
         left = min(self._burst, left + (now - before) * self._rate)
-        allowed = left >= 1
-        self._buckets[caller] = (left - allowed, now)
+        allowed = left >= cost
+        self._buckets[caller] = (left - cost * allowed, now)
         if len(self._buckets) > _MOST_CALLERS:  # the one that was silent longest is full again
             self._buckets.popitem(last=False)
-        return 0.0 if allowed else (1 - left) / self._rate
+        return 0.0 if allowed else (cost - left) / self._rate

@@ -24,6 +24,7 @@ class Settings:
         threads: that search and decode.
         upload: bytes of an image, at most.
         pixels: of an image, at most.
+        held: bytes of the bodies of all requests together, at most.
         text: characters of a query, at most.
         body_seconds: in which a request's body must have come.
         refresh: seconds between two looks for a new version of the documents.
@@ -43,13 +44,14 @@ class Settings:
     threads: int = 4
     upload: int = 8 << 20
     pixels: int = 40_000_000
+    held: int = 256 << 20
     text: int = 2_000
     body_seconds: float = 20.0
     refresh: float = 2.0
     cached: int = 4_096
 
     def __post_init__(self) -> None:
-        for name in ("burst", "waiting", "batch", "threads", "upload", "pixels", "text"):
+        for name in ("burst", "waiting", "batch", "threads", "upload", "pixels", "held", "text"):
             if (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name} must be at least 1, found {value}")
         for name in ("rate", "gather", "cached"):

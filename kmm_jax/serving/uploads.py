@@ -29,6 +29,10 @@ def decoded(text: str, *, most: int) -> bytes:
     """
     if text.startswith("data:"):
         text = text.partition(",")[2]
+    # Tools break lines; more of these than of anything else is no image.
+    if len(text) > 2 * most:
+        raise too_large(most)
+    text = "".join(text.split())
     if len(text) > (most + 2) // 3 * 4:
         raise too_large(most)
     try:

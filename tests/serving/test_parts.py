@@ -84,6 +84,7 @@ def test_a_caller_has_a_burst_and_then_the_rate() -> None:
     assert rates.wait("a") == 0 and rates.wait("a") == 0.5
     now[0] = 100.0
     assert [rates.wait("a") for _ in range(4)] == [0, 0, 0, 0.5]
+    assert [rates.wait("c", 1.5) for _ in range(3)] == [0, 0, 0.75]
     assert Rates(0.0, 1).wait("a") == 0
 
 

@@ -195,13 +195,63 @@ def test_callers_are_held_to_their_rate(shop: Path) -> None:
         wait_until(lambda: client.get("/readyz").status_code == 200)
 
         def status(key: str) -> Any:
-            return client.get("/v1/collection", headers={"x-api-key": key})
+            return client.post("/v1/search", json={"text": "셔츠"}, headers={"x-api-key": key})
+
+        # A page of results shows many images: together they are about one call.
+        images = [
+            client.get("/v1/image?document=x&hash=y", headers={"x-api-key": keys["나"]})
+            for _ in range(50)
+        ]
+        assert {each.status_code for each in images} == {404}
 
         assert [status(keys["가"]).status_code for _ in range(4)] == [200, 200, 200, 429]
         assert int(status(keys["가"]).headers["retry-after"]) > 900
         assert status(keys["나"]).status_code == 200  # others are not held up
         # Guessing keys is held to the rate too.
         assert [status("x" * 20).status_code for _ in range(4)] == [401, 401, 401, 429]
+
+
+def test_before_all_is_compiled_it_says_so(shop: Path) -> None:
+    import threading
+
+    from starlette.testclient import TestClient
+
+    from kmm_jax.serving.app import build
+
+    class Waiting(Seeing):
+        may, breaks = threading.Event(), False
+
+        def embed_text(self, texts: Any) -> Any:
+            self.may.wait(240)
+            if self.breaks:
+                raise RuntimeError("no device")
+            return super().embed_text(texts)
+
+    for breaks in (False, True):
+        encoder = Waiting()
+        encoder.may, encoder.breaks = threading.Event(), breaks
+        app = build(shop / "documents", encoder)
+        with TestClient(app, base_url="http://localhost") as client:
+            for path in ("/readyz", "/v1/collection"):
+                response = client.get(path)
+                assert response.status_code == 503 and response.headers["retry-after"] == "2"
+            assert client.get("/healthz").status_code == 200
+            assert "kmm_ready 0.0" in client.get("/metrics").text
+            encoder.may.set()
+            if breaks:
+                wait_until(lambda: "no device" in client.get("/readyz").text)
+                assert client.get("/readyz").status_code == 503
+            else:
+                wait_until(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_bodies_hold_so_much_memory_together(client: Any, shop: Path) -> None:
+    with build(shop, held=5_000) as small:
+        wait_until(lambda: small.get("/readyz").status_code == 200)
+        for _ in range(3):  # what was held is given back
+            assert small.post("/v1/search", json={"text": "가" * 1_000}).status_code == 200
+            refused = small.post("/v1/search", json={"text": "가" * 1_900})
+            assert refused.status_code == 429 and "retry-after" in refused.headers
 
 
 def test_what_goes_wrong_inside_tells_nothing(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:

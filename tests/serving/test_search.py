@@ -51,6 +51,8 @@ def test_an_image_may_come_as_a_file_as_base64_or_as_a_data_url(client: Any, pic
         data = picture("파란", kind)
         coded = base64.b64encode(data).decode()
         answers.append(found(client, image=coded, k=5))
+        lines = base64.encodebytes(data).decode()
+        answers.append(found(client, image=lines, k=5))
         answers.append(found(client, image=f"data:image/{kind.lower()};base64,{coded}", k=5))
         sent = client.post(
             "/v1/search/upload", files={"image": data}, data={"request": dumped({"k": 5})}
