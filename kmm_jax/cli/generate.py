@@ -7,6 +7,7 @@ import math
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -258,17 +259,22 @@ def _safety(arguments: argparse.Namespace) -> Any:
         if arguments.safety_concept:
             raise UserError("--safety-concept needs --safety MODEL, a CLIP to look with")
         return None
-    concepts: dict[str, float] = {}
-    for given in arguments.safety_concept or ():
-        text, _, limit = given.rpartition("=")
-        try:
-            concepts[text.strip()] = float(limit)
-        except ValueError:
-            raise UserError(f"--safety-concept {given!r}: write TEXT=COSINE, nudity=0.25") from None
     from kmm_jax.generation.safety import ConceptFilter
     from kmm_jax.inference import load
 
-    return ConceptFilter(load(arguments.safety), concepts)
+    return ConceptFilter(load(arguments.safety), parse_concepts(arguments.safety_concept))
+
+
+def parse_concepts(given: Sequence[str] | None) -> dict[str, float]:
+    """Cosines by concept, of ``--safety-concept``."""
+    concepts: dict[str, float] = {}
+    for each in given or ():
+        text, _, limit = each.rpartition("=")
+        try:
+            concepts[text.strip()] = float(limit)
+        except ValueError:
+            raise UserError(f"--safety-concept {each!r}: write TEXT=COSINE, nudity=0.25") from None
+    return concepts
 
 
 def _lora(given: str) -> tuple[Path, float]:

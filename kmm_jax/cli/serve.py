@@ -45,6 +45,15 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--upload", type=float, default=8.0, metavar="MB", help="of an image (default: %(default)s)"
     )
+    command.add_argument(
+        "--generator", type=Path, metavar="MODEL", help="make pictures from prompts with it, too"
+    )
+    command.add_argument(
+        "--safety-concept",
+        action="append",
+        metavar="TEXT=COSINE",
+        help="blacken generated pictures that are this near to it; repeat it",
+    )
     command.set_defaults(run=run)
 
 
@@ -77,11 +86,38 @@ def run(arguments: argparse.Namespace) -> int:
     with opened:
         path = model_of(arguments.folder, arguments.model)
         from kmm_jax.inference import load
+        from kmm_jax.training.compile_cache import use_compile_cache
 
+        use_compile_cache()
+        model = load(path)
         app = build(
-            arguments.folder, load(path), settings=settings, keys=keys, pictures=arguments.images
+            arguments.folder,
+            model,
+            settings=settings,
+            keys=keys,
+            pictures=arguments.images,
+            painter=_painter(arguments, model),
         )
         set_up_logs()
         print(f"kmm serve: {address_of(opened, settings)}", file=sys.stderr, flush=True)
         server(app).run(sockets=[opened])
     return 0
+
+
+def _painter(arguments: argparse.Namespace, model: Any) -> Any:
+    """What makes pictures; the model that searches looks at them."""
+    from kmm_jax.cli.generate import parse_concepts
+
+    concepts = parse_concepts(arguments.safety_concept)
+    if arguments.generator is None:
+        if concepts:
+            raise UserError("--safety-concept needs --generator MODEL, whose pictures it looks at")
+        return None
+    from kmm_jax.generation.loading import load_pipeline
+    from kmm_jax.generation.safety import ConceptFilter
+    from kmm_jax.serving.painting import Painter
+
+    if not concepts:
+        print("no safety filter runs over generated pictures", file=sys.stderr)
+    safety = ConceptFilter(model, concepts) if concepts else None
+    return Painter(load_pipeline(arguments.generator), safety)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,11 +35,18 @@ def write_picture(path: Path, image_HW3: np.ndarray, settings: Mapping[str, Any]
     Other programs show them as the text field ``kmm_jax``; ``parameters`` holds the prompts and the
     main settings as viewers of generated pictures read them.
     """
+    with atomic_write(path) as file:
+        file.write(png(image_HW3, settings))
+
+
+def png(image_HW3: np.ndarray, settings: Mapping[str, Any]) -> bytes:
+    """The file that `write_picture` writes."""
     about = PngInfo()
     about.add_itxt(_KEY, json.dumps(dict(settings), ensure_ascii=False, sort_keys=True))
     about.add_itxt("parameters", _parameters(settings, image_HW3.shape))
-    with atomic_write(path) as file:
-        Image.fromarray(image_HW3).save(file, format="PNG", pnginfo=about)
+    buffer = io.BytesIO()
+    Image.fromarray(image_HW3).save(buffer, format="PNG", pnginfo=about)
+    return buffer.getvalue()
 
 
 def _parameters(settings: Mapping[str, Any], shape: tuple[int, ...]) -> str:

@@ -108,6 +108,11 @@ class DocumentView:
         return len(self._titles)
 
     @property
+    def dim(self) -> int:
+        """Of the vectors."""
+        return self._titles.dim
+
+    @property
     def version(self) -> str:
         """Of the indexes; another one after each change of them."""
         return f"{self._titles.version}.{self._images.version}"

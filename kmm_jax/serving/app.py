@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import io
 import os
+import secrets
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +25,7 @@ from starlette.exceptions import HTTPException
 
 from kmm_jax import __version__
 from kmm_jax.errors import DataError, UserError
+from kmm_jax.generation.request import Request as Painting
 from kmm_jax.retrieval.compose import compose
 from kmm_jax.search.document_search import Encoder
 from kmm_jax.search.document_view import DocumentHit, DocumentView, NoDocumentError
@@ -32,6 +35,7 @@ from kmm_jax.search.pictures import PictureFolder
 from kmm_jax.serving import schemas, uploads
 from kmm_jax.serving.gate import ID, Gate
 from kmm_jax.serving.keys import Keys
+from kmm_jax.serving.painting import Painter
 from kmm_jax.serving.problems import ProblemError, failed
 from kmm_jax.serving.service import Service
 from kmm_jax.serving.settings import Settings
@@ -68,19 +72,23 @@ def build(
     settings: Settings | None = None,
     keys: Keys | None = None,
     pictures: Path | None = None,
+    painter: Painter | None = None,
 ) -> Gate:
     """The service as an ASGI application.
 
     Args:
         folder: of documents.
         pictures: where the paths of documents' images begin.
+        painter: makes pictures from prompts.
 
     Raises:
         DataError: no documents, or damaged.
         UserError: they belong to another model.
     """
     settings = settings or Settings()
-    service = Service(folder, encoder, settings=settings, pictures=PictureFolder(pictures))
+    service = Service(
+        folder, encoder, settings=settings, pictures=PictureFolder(pictures), painter=painter
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -101,6 +109,7 @@ def build(
     _add_problems(app)
     _add_search(app, service)
     _add_documents(app, service)
+    _add_generation(app, service)
     _add_operations(app, service)
     paths = {path for route in app.routes if (path := getattr(route, "path", None))}
     app.mount("/page", StaticFiles(directory=_PAGE), name="page")
@@ -239,6 +248,7 @@ def _add_documents(app: FastAPI, service: Service) -> None:
             columns=view.columns,
             heat_maps=service.vectors.sees_where and service.has_pictures,
             pictures=service.has_pictures,
+            generates=service.painter is not None,
         )
 
     @app.get("/v1/document", response_model=schemas.ShownDocument, tags=["documents"])
@@ -273,6 +283,34 @@ def _add_documents(app: FastAPI, service: Service) -> None:
         data = await service.work(lambda: _jpeg(picture, side))
         return Response(
             data, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"}
+        )
+
+
+def _add_generation(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/generate", response_model=schemas.GenerateResponse, tags=["generation"])
+    async def generate(request: schemas.GenerateRequest) -> schemas.GenerateResponse:
+        """Make a picture from a prompt."""
+        started = time.perf_counter()
+        if service.painter is None:
+            raise ProblemError(404, "not_found", "no generator is loaded (--generator)")
+        prompt, negative = _text(service, request.prompt), _text(service, request.negative)
+        if not prompt:
+            raise ProblemError(422, "invalid", "prompt: it says nothing")
+        seed = secrets.randbelow(1 << 32) if request.seed is None else request.seed
+        painted = await service.painter.paint(
+            Painting(
+                prompts=(prompt,),
+                negative=negative or None,
+                steps=request.steps,
+                guidance=request.guidance,
+                seeds=seed,
+            )
+        )
+        return schemas.GenerateResponse(
+            image=f"data:image/png;base64,{base64.b64encode(painted.png).decode()}",
+            seed=seed,
+            blackened=painted.blackened,
+            milliseconds=round(1e3 * (time.perf_counter() - started), 2),
         )
 
 

@@ -167,6 +167,25 @@ class HeatResponse(BaseModel):
     )
 
 
+class GenerateRequest(_Said):
+    """A picture to make."""
+
+    prompt: str = Field(min_length=1, examples=["물 속을 헤엄치는 바다거북, 4K"])
+    negative: str = Field("", description="What to guide away from.")
+    steps: int = Field(25, ge=1, le=100)
+    guidance: float = Field(7.5, ge=0, le=30)
+    seed: int | None = Field(None, ge=0, lt=1 << 32, description="By default any.")
+
+
+class GenerateResponse(BaseModel):
+    """A picture that was made."""
+
+    image: str = Field(description="A data: URL of a PNG with its settings inside.")
+    seed: int = Field(description="That makes it again.")
+    blackened: bool = Field(description="Whether the safety filter hides it.")
+    milliseconds: float
+
+
 class ShownDocument(BaseModel):
     """A document as it is kept."""
 
@@ -189,6 +208,7 @@ class Collection(BaseModel):
     columns: dict[str, str] = Field(description="What may be filtered by, with its type.")
     heat_maps: bool = Field(description="Whether there are heat-maps.")
     pictures: bool = Field(description="Whether images are shown.")
+    generates: bool = Field(description="Whether pictures are made from prompts.")
 
 
 class Reason(BaseModel):

@@ -9,17 +9,19 @@ import os
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
+import numpy as np
 from PIL import Image
 
 from kmm_jax.errors import DataError
 from kmm_jax.search.document_search import Encoder
-from kmm_jax.search.document_view import DocumentView
+from kmm_jax.search.document_view import DocumentView, Query
 from kmm_jax.search.pictures import PictureFolder
 from kmm_jax.serving.library import Library
+from kmm_jax.serving.painting import Painter
 from kmm_jax.serving.problems import ProblemError
 from kmm_jax.serving.settings import Settings
 from kmm_jax.serving.telemetry import Metrics, log
-from kmm_jax.serving.vectors import Vectors
+from kmm_jax.serving.vectors import TRIED, Vectors
 
 _T = TypeVar("_T")
 
@@ -33,6 +35,7 @@ class Service:
         ready: whether requests are answered: all is compiled.
         failure: why it never will be.
         model_hash: names the model.
+        painter: makes pictures from prompts; None where no generator was loaded.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Service:
         *,
         settings: Settings,
         pictures: PictureFolder,
+        painter: Painter | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
@@ -49,6 +53,7 @@ class Service:
         self.failure: str | None = None
         self.model_hash = encoder.hash
         self._pictures = pictures
+        self.painter = painter
         self._library = Library(folder, encoder)
         self._threads = concurrent.futures.ThreadPoolExecutor(settings.threads, "work")
         self._beside = concurrent.futures.ThreadPoolExecutor(1, "beside")
@@ -105,6 +110,8 @@ class Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.vectors.close()
+            if self.painter is not None:
+                self.painter.close()
             self._threads.shutdown(wait=False)
             self._beside.shutdown(wait=False)
 
@@ -112,6 +119,9 @@ class Service:
         self._count()
         try:
             await self.work(self.vectors.warm_up)
+            await self.work(self._first_search)
+            if self.painter is not None:
+                await self.work(self.painter.warm_up)
         except Exception as error:
             self.failure = str(error) or type(error).__name__
             log("the model does not run", level=40, error=True)
@@ -119,6 +129,11 @@ class Service:
         self.ready = True
         self.metrics.ready.set(1)
         log("ready", documents=len(self.view), model=self.model_hash)
+
+    def _first_search(self) -> None:
+        """The analyser of the words loads for seconds, and indexes are read from the disk."""
+        view = self.view
+        view.search(Query(text=TRIED), np.ones(view.dim, np.float32))
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()

@@ -12,6 +12,9 @@ from PIL import Image
 from kmm_jax.search.document_search import Encoder
 from kmm_jax.serving.batching import Batcher
 
+TRIED = "빨간 체크 셔츠"
+"""A query to warm up with."""
+
 _HEAT_SIZES = (1, 4)
 
 
@@ -67,10 +70,10 @@ class Vectors:
     def warm_up(self) -> None:
         """Compile for all sizes of batches; blocks."""
         picture = Image.new("RGB", (self._side, self._side), "white")
-        self._texts.warm_up("빨간 셔츠")
+        self._texts.warm_up(TRIED)
         self._images.warm_up(picture)
         if self._heats is not None:
-            self._heats.warm_up((picture, "빨간 셔츠"))
+            self._heats.warm_up((picture, TRIED))
 
     async def text(self, text: str) -> np.ndarray:
         """Of a text."""

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kmm_jax.generation.pipeline import Generated
+from kmm_jax.generation.request import Request
 from kmm_jax.search.document_search import DocumentSearch
 from kmm_jax.search.documents import document
 from kmm_jax.search.pictures import PictureFolder
@@ -39,6 +41,23 @@ class Seeing(Colors):
 
     def heat_map(self, images: Any, texts: Any) -> np.ndarray:
         return np.arange(4.0 * len(images)).reshape(len(images), 2, 2)
+
+
+class Blue:
+    """A generator of blue pictures, that counts what it is asked to compile."""
+
+    def __init__(self) -> None:
+        self.compiled: list[Request] = []
+
+    def compile(self, request: Request, *, progress: bool = False) -> int:
+        self.compiled.append(request)
+        return 1
+
+    def generate(self, request: Request, *, progress: Any = None) -> Generated:
+        images = np.zeros((1, 16, 16, 3), np.uint8)
+        images[..., 2] = 255
+        settings = {"prompt": request.prompts[0], "seed": request.seeds}
+        return Generated(images=images, latents=np.zeros((1, 2, 2, 4)), settings=[settings])
 
 
 def make_documents(folder: Path, photos: Path) -> DocumentSearch:
@@ -75,11 +94,14 @@ def served(
     *,
     keys: dict[str, str] | None = None,
     pictures: Path | None = None,
+    painter: Any = None,
     **settings: Any,
 ) -> Iterator[str]:
     """The address of a service that is ready."""
     made = Settings(port=0, **settings)
-    app = build(folder, encoder, settings=made, keys=Keys(keys or {}), pictures=pictures)
+    app = build(
+        folder, encoder, settings=made, keys=Keys(keys or {}), pictures=pictures, painter=painter
+    )
     with listening(made, Keys(keys or {})) as opened:
         running = server(app)
         # Signals are for the main thread.

@@ -87,7 +87,7 @@ def test_facets_narrow_and_chips_take_it_back(page: browser.Page) -> None:
     choose(page, "우산")
     page.until("document.querySelectorAll('.hit').length == 1")
     chips = "[...document.querySelectorAll('.chip')].map((each) => each.innerText)"
-    assert page.run(chips) == ["셔츠", "color: 초록", "kind: 우산"]
+    assert page.run(chips) == ["셔츠", "색: 초록", "종류: 우산"]
     page.run("document.querySelectorAll('.chip')[2].click()")
     page.until("document.querySelectorAll('.hit').length == 5")
     page.run("document.querySelectorAll('.chip')[1].click()")
@@ -164,6 +164,28 @@ def test_it_speaks_english_too(page: browser.Page) -> None:
     assert page.run("document.documentElement.lang") == "en"
     assert page.run("document.querySelector('.like').innerText") == "More like this"
     assert page.run("document.querySelector('#text').placeholder").startswith("Say what to find")
+
+
+def test_pictures_are_drawn_where_a_generator_is_loaded(tab: browser.Page, shop: Path) -> None:
+    from kmm_jax.serving.painting import Painter
+    from tests.serving.served import Blue
+
+    documents, photos = shop / "documents", shop / "photos"
+    with served(documents, Seeing(), pictures=photos, painter=Painter(Blue())) as address:
+        tab.open(f"{address}/")
+        tab.until("!document.querySelector('#tabs').hidden")
+        tab.run("document.querySelector('#paint').click()")
+        tab.run("document.querySelector('#text').focus()")
+        tab.type("파란 바다")
+        tab.press("Enter")
+        tab.until("document.querySelector('.painted img')?.naturalWidth == 16")
+        tab.run("document.querySelector('.use').click()")
+        tab.until(f"{FOUND} && !document.querySelector('.painted')")
+        assert {each.partition("-")[0] for each in tab.run(HITS)[:5]} == {"파란"}
+
+
+def test_without_a_generator_there_is_no_such_tab(page: browser.Page) -> None:
+    assert page.run("document.querySelector('#tabs').hidden")
 
 
 def test_it_fits_a_phone_and_goes_dark(page: browser.Page) -> None:

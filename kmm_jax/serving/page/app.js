@@ -1,6 +1,6 @@
 // The search page: one query, composed of a text, a picture or a document, and conditions.
 
-import { WORDS } from "/page/words.js";
+import { TAGS, WORDS } from "/page/words.js";
 
 const $ = (id) => document.getElementById(id);
 const PARTS = { words: "words", text: "titles", image: "pictures" };
@@ -19,6 +19,8 @@ const say = (name, ...given) => {
   const word = WORDS[language][name] ?? name;
   return typeof word === "function" ? word(...given) : word;
 };
+
+const tagged = (name) => TAGS[language][name] ?? name;
 
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -52,14 +54,16 @@ async function call(path, { body, signal } = {}) {
 }
 
 // Pictures need the key too, which an <img> cannot send.
-async function show(image, url, side = 480) {
+async function show(image, url, side = 480, again = true) {
   if (!collection?.pictures) return;
   const place = `${url}&side=${side}`;
+  // A busy service refuses; it may have room a moment later.
+  image.onerror = again ? () => setTimeout(show, 2000, image, url, side, false) : null;
   if (!sessionStorage.getItem("key")) { image.src = place; return; }
   try {
     image.src = URL.createObjectURL(await (await call(place)).blob());
     image.onload = () => URL.revokeObjectURL(image.src);
-  } catch { image.removeAttribute("src"); }
+  } catch { image.onerror?.(); }
 }
 
 // --- the query
@@ -111,7 +115,14 @@ function status(text, wrong = false) {
 
 function columns() {
   const kinds = /^(string|large_string|bool|list<.*string>|large_list<.*string>|dictionary.*)$/;
-  return Object.entries(collection?.columns ?? {}).filter(([, kind]) => kinds.test(kind)).map(([name]) => name).slice(0, FACETS);
+  return Object.entries(collection?.columns ?? {}).filter(([, kind]) => kinds.test(kind))
+    .map(([name]) => name).sort((one, other) => rank(one) - rank(other)).slice(0, FACETS);
+}
+
+// Colour and pattern first, then what people know by name.
+function rank(name) {
+  const place = Object.keys(TAGS.ko).indexOf(name);
+  return place < 0 ? Infinity : place;
 }
 
 async function take(file) {
@@ -164,7 +175,7 @@ function drawChips() {
     chip(say("likeof", query.like.title), query.like.url ? image : null, () => { query.like = null; });
   }
   for (const [name, values] of Object.entries(query.where)) {
-    for (const value of values) chip(`${say(name)}: ${shown(value)}`, null, () => {
+    for (const value of values) chip(`${tagged(name)}: ${shown(value)}`, null, () => {
       query.where[name] = query.where[name].filter((each) => each !== value);
       if (!query.where[name].length) delete query.where[name];
     });
@@ -192,7 +203,7 @@ function facet([name, counts]) {
     button.setAttribute("aria-pressed", chosen.includes(value));
     return button;
   });
-  return [make("section", {}, make("h2", { textContent: say(name) }), ...buttons)];
+  return [make("section", {}, make("h2", { textContent: tagged(name) }), ...buttons)];
 }
 
 function card(hit) {
@@ -272,10 +283,51 @@ function speak() {
   drawResults();
 }
 
+// --- pictures from prompts
+
+let painting = false;
+
+function turn(to) {
+  painting = to;
+  document.body.classList.toggle("painting", painting);
+  $("find").setAttribute("aria-selected", !painting);
+  $("paint").setAttribute("aria-selected", painting);
+  $("text").placeholder = say(painting ? "describe" : "placeholder");
+  $("go").textContent = say(painting ? "draw" : "search");
+  asked?.abort();
+  if (painting) { $("grid").replaceChildren(); status(""); } else changed();
+  $("text").focus();
+}
+
+async function paint(prompt) {
+  asked?.abort();
+  clearTimeout(retry);
+  if (!prompt) return;
+  asked = new AbortController();
+  status(say("drawing"));
+  try {
+    const response = await call("/v1/generate", { body: { prompt }, signal: asked.signal });
+    const { image, seed, blackened } = await response.json();
+    const use = make("button", { type: "button", className: "use", textContent: say("searchwith"), onclick: () => {
+      Object.assign(query, { picture: image, like: null, text: "" });
+      $("text").value = "";
+      turn(false);
+    } });
+    const said = make("div", { className: "said" }, make("h3", { textContent: prompt }), make("p", { textContent: `seed ${seed}` }));
+    if (!blackened) said.append(make("div", { className: "actions" }, use));
+    $("grid").prepend(make("li", { className: "hit painted" }, make("div", { className: "picture" }, make("img", { src: image, alt: prompt })), said));
+    status(say(blackened ? "blackened" : "drawn"));
+  } catch (error) { failed(error, () => paint(prompt)); }
+}
+
 // --- what people do
+
+$("find").addEventListener("click", () => turn(false));
+$("paint").addEventListener("click", () => turn(true));
 
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
+  if (painting) { paint($("text").value.trim()); return; }
   query.text = $("text").value.trim();
   changed();
 });
@@ -286,6 +338,7 @@ $("language").addEventListener("click", () => {
   language = language === "ko" ? "en" : "ko";
   localStorage.setItem("language", language);
   speak();
+  if (painting) turn(true);
 });
 $("keyform").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -310,7 +363,7 @@ document.addEventListener("drop", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey || $("chooser").open) return;
+  if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey || $("chooser").open || painting) return;
   const typing = event.target.matches("input:not([type=range])");
   const hit = event.target.closest?.(".hit");
   if (event.key === "/" && !typing) { event.preventDefault(); $("text").select(); }
@@ -333,6 +386,7 @@ function move(hit, key) {
 async function begin() {
   try {
     collection = await (await call("/v1/collection")).json();
+    $("tabs").hidden = !collection.generates;
     status("");
     drawChips();
     search();

@@ -10,7 +10,8 @@ export const WORDS = {
     offline: "서비스에 닿지 않습니다", nopicture: "사진이 아닙니다", toolarge: "사진이 너무 큽니다", mine: "내 사진",
     wrongkey: "키가 맞지 않습니다", likeof: (title) => `비슷한 것: ${title}`, remove: (what) => `${what} 빼기`,
     help: "단축키: / 검색창 · ←→↑↓ 결과 사이 · M 비슷한 것 · T 대표 사진 · Esc 처음으로. 사진은 끌어다 놓거나 붙여 넣어도 됩니다.",
-    source: "출처", yes: "예", no: "아니요", title: "kmm 검색",
+    yes: "예", no: "아니요", title: "kmm 검색", draw: "그리기", drawing: "그리는 중…", drawn: "다 그렸습니다",
+    blackened: "안전 필터가 가린 그림입니다", searchwith: "이 그림으로 찾기", describe: "그릴 것을 쓰세요",
   },
   en: {
     search: "Search", placeholder: "Say what to find, or drop a picture", pick: "Choose a picture", other: "한국어",
@@ -21,6 +22,16 @@ export const WORDS = {
     offline: "The service cannot be reached", nopicture: "That is no picture", toolarge: "The picture is too large", mine: "My picture",
     wrongkey: "The key is wrong", likeof: (title) => `Like: ${title}`, remove: (what) => `Remove ${what}`,
     help: "Keys: / search box · arrows between results · M more like this · T thumbnail · Esc start again. Pictures can be dropped or pasted.",
-    source: "source", yes: "yes", no: "no", title: "kmm search",
+    yes: "yes", no: "no", title: "kmm search", draw: "Draw", drawing: "Drawing…", drawn: "Drawn",
+    blackened: "The safety filter hides this picture", searchwith: "Search with this picture", describe: "Say what to draw",
   },
+};
+
+// Tags that shops and blogs have; others are shown by their own names.
+export const TAGS = {
+  ko: {
+    color: "색", colour: "색", pattern: "무늬", source: "출처", kind: "종류", category: "분류", brand: "브랜드",
+    season: "계절", region: "지역", gender: "성별", material: "소재", fit: "핏", size: "크기",
+  },
+  en: {},
 };
