@@ -29,7 +29,7 @@ from kmm_jax.search.document_view import DOCUMENT, DocumentHit, DocumentView, Qu
 from kmm_jax.search.documents import Document, DocumentImage
 from kmm_jax.search.text_index import TextIndex
 
-_STORE, _CURRENT = "documents.sqlite", "current.json"
+STORE, _CURRENT = "documents.sqlite", "current.json"
 _BATCH = 256  # documents that become current at a time
 
 Pictures = Callable[[DocumentImage], Image.Image]
@@ -99,7 +99,7 @@ class DocumentSearch:
         self.folder = Path(folder)
         self._encoder = encoder
         self._notes = dict(notes or {})
-        self.store = DocumentStore(self.folder / _STORE)
+        self.store = DocumentStore(self.folder / STORE)
         words = self.folder / "words"
         self._words = TextIndex.open(words) if words.is_dir() else TextIndex.create(words)
         self._titles = self._collection("titles")
@@ -240,7 +240,7 @@ def check_documents(folder: str | os.PathLike[str]) -> None:
         DataError: it does not.
     """
     place = Path(folder)
-    if not (place / _STORE).is_file() or not is_collection(place / "titles"):
+    if not (place / STORE).is_file() or not is_collection(place / "titles"):
         raise DataError(f"{place} holds no documents; kmm documents add makes such a folder")
 
 

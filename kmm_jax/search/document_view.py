@@ -82,7 +82,8 @@ class Answer:
 
     Attributes:
         hits: the best first.
-        facets: of each column asked for, how many of all candidates have each value, most first.
+        facets: of each column asked for, how many of all candidates have each value, most first;
+            as if there were no condition on that column, so that others can be chosen.
     """
 
     hits: list[DocumentHit]
@@ -178,22 +179,7 @@ class DocumentView:
             if name not in known:
                 raise UserError(f"no column {name!r} to count{nearest(name, known)}")
         wanted = max(100, _WIDER * k)
-        rankings: dict[str, list[tuple[str, float]]] = {}
-        best_image: dict[str, str] = {}
-        weights = {name: query.weights.get(name, 1.0) for name in MATCHERS}
-        if weights["words"] and query.text.strip():
-            rankings["words"] = self._by_words(query, wanted)
-        if weights["text"] and len(self._titles):
-            found = self._titles.search(vector, wanted, where=query.where)
-            rankings["text"] = list(zip(found.ids[0], found.scores[0].tolist(), strict=True))
-        if weights["image"] and len(self._images):
-            rankings["image"], best_image = self._by_images(query, vector, wanted)
-        weights = {name: weight for name, weight in weights.items() if name in rankings}
-        ranked = [
-            each
-            for each in fused(rankings, how=query.fusion, weights=weights)
-            if each[0] != query.like
-        ]
+        ranked, best_image = self._ranked(query, vector, wanted)
         best = ranked[:k]
         documents = self.store.get(id for id, _ in best)
         return Answer(
@@ -208,9 +194,37 @@ class DocumentView:
                 if id in documents
             ],
             facets={
-                name: self._titles.facet(name, ids=[id for id, _ in ranked]) for name in facets
+                name: self._facet(name, query, vector, wanted, [id for id, _ in ranked])
+                for name in facets
             },
         )
+
+    def _facet(
+        self, name: str, query: Query, vector: np.ndarray, wanted: int, found: list[str]
+    ) -> dict[Any, int]:
+        if isinstance(query.where, Mapping) and name in query.where:
+            others = {each: wish for each, wish in query.where.items() if each != name}
+            wider = dataclasses.replace(query, where=others or None)
+            found = [id for id, _ in self._ranked(wider, vector, wanted)[0]]
+        return self._titles.facet(name, ids=found)
+
+    def _ranked(
+        self, query: Query, vector: np.ndarray, wanted: int
+    ) -> tuple[list[tuple[str, dict[str, float]]], dict[str, str]]:
+        """All candidates, and the image that matches best of those with any."""
+        rankings: dict[str, list[tuple[str, float]]] = {}
+        best_image: dict[str, str] = {}
+        weights = {name: query.weights.get(name, 1.0) for name in MATCHERS}
+        if weights["words"] and query.text.strip():
+            rankings["words"] = self._by_words(query, wanted)
+        if weights["text"] and len(self._titles):
+            found = self._titles.search(vector, wanted, where=query.where)
+            rankings["text"] = list(zip(found.ids[0], found.scores[0].tolist(), strict=True))
+        if weights["image"] and len(self._images):
+            rankings["image"], best_image = self._by_images(query, vector, wanted)
+        weights = {name: weight for name, weight in weights.items() if name in rankings}
+        ranked = fused(rankings, how=query.fusion, weights=weights)
+        return [each for each in ranked if each[0] != query.like], best_image
 
     def _by_words(self, query: Query, wanted: int) -> list[tuple[str, float]]:
         if query.where is None:

@@ -71,10 +71,14 @@ def test_facets_count_what_is_found_and_narrow_it(client: Any) -> None:
     }  # fmt: skip
     narrowed = found(client, **asked, where={"color": "초록", "kind": "우산"})
     assert [hit["id"] for hit in narrowed["hits"]] == ["초록-우산"]
-    assert narrowed["facets"]["kind"] == [
-        {"value": "옷", "count": 1},
-        {"value": "우산", "count": 1},
-    ]
+    counts = {
+        name: {each["value"]: each["count"] for each in facet}
+        for name, facet in narrowed["facets"].items()
+    }
+    # Each as if it were not narrowed by itself, so that others can be chosen.
+    assert counts["color"] == {"빨간": 1, "초록": 1, "파란": 1}
+    assert counts["kind"] == {"옷": 5, "셔츠": 1, "바지": 1, "모자": 1, "치마": 1, "우산": 1}
+    assert counts["source"] in ({"shop": 1}, {"blog": 1})
     cheap = found(client, text="옷", where={"price": {"gte": 2_000, "lt": 4_000}}, k=50)["hits"]
     assert {hit["tags"]["price"] for hit in cheap} == {2_000, 3_000}
     several = found(client, text="옷", where={"color": ["초록", "파란"], "kind": {"in": ["모자"]}})
