@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from kmm_jax.search.document_search import DocumentSearch, Encoder, check_documents
+from kmm_jax.search.document_search import STORE, DocumentSearch, Encoder, check_documents
 from kmm_jax.search.document_view import DocumentView
 
 
@@ -23,7 +23,7 @@ class Library:
 
     view: DocumentView
     _documents: DocumentSearch
-    _opened: tuple[int, int]
+    _opened: tuple[int, ...]
 
     def __init__(self, folder: str | os.PathLike[str], encoder: Encoder) -> None:
         """Open the folder.
@@ -60,6 +60,7 @@ class Library:
         self.view = documents.view()
         self._documents, self._opened = documents, place
 
-    def _place(self) -> tuple[int, int]:
-        found = self._folder.stat()
-        return found.st_dev, found.st_ino
+    def _place(self) -> tuple[int, ...]:
+        """Which folder and store it is; a number alone may be given to another one later."""
+        found = (self._folder.stat(), (self._folder / STORE).stat())
+        return tuple(number for each in found for number in (each.st_dev, each.st_ino))

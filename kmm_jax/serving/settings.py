@@ -23,7 +23,7 @@ class Settings:
         gather: seconds that the first of a batch waits for others where the model is idle.
         threads: that search and decode.
         upload: bytes of an image, at most.
-        pixels: of an image, at most.
+        pixels: of a JPEG, at most; of other images, which are decoded whole, a quarter of it.
         held: bytes of the bodies of all requests together, at most.
         text: characters of a query, at most.
         body_seconds: in which a request's body must have come.

@@ -54,14 +54,17 @@ def opened(data: bytes, *, most: int, pixels: int) -> Image.Image:
     """
     if len(data) > most:
         raise too_large(most)
-    if _kind(data) is None:
+    kind = _kind(data)
+    if kind is None:
         raise ProblemError(
             415,
             "unsupported_image",
             f"an image is {', '.join(_KINDS)}, WebP or AVIF; these {len(data):,} bytes are none",
         )
     try:
-        picture = open_rgb(data, _LEAST_SIDE, max_pixels=pixels)
+        # Of a JPEG no more is decoded than is needed.
+        most_pixels = pixels if kind == "JPEG" else pixels // 4
+        picture = open_rgb(data, _LEAST_SIDE, max_pixels=most_pixels)
     except DataError as error:
         raise ProblemError(422, "invalid_image", str(error)) from error
     # What waits for the model holds no more memory than it needs.
