@@ -259,10 +259,11 @@ def _safety(arguments: argparse.Namespace) -> Any:
         if arguments.safety_concept:
             raise UserError("--safety-concept needs --safety MODEL, a CLIP to look with")
         return None
+    concepts = parse_concepts(arguments.safety_concept)
     from kmm_jax.generation.safety import ConceptFilter
     from kmm_jax.inference import load
 
-    return ConceptFilter(load(arguments.safety), parse_concepts(arguments.safety_concept))
+    return ConceptFilter(load(arguments.safety), concepts)
 
 
 def parse_concepts(given: Sequence[str] | None) -> dict[str, float]:
