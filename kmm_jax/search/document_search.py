@@ -211,12 +211,11 @@ class DocumentSearch:
             view: where a document is that others are to be like.
         """
         text = self._encoder.embed_text([query.text])[0] if query.text.strip() else None
+        image = query.image_vector
         if query.like:
-            image: Any = (view or self.view()).like(query.like)
-        else:
-            image = query.image
-        if isinstance(image, Image.Image):
-            image = self._encoder.embed_image([image])[0]
+            image = (view or self.view()).like(query.like)
+        elif query.image is not None:
+            image = self._encoder.embed_image([query.image])[0]
         return compose(text, image, query.text_weight)
 
     def images_of(self, document: Document) -> tuple[list[DocumentImage], np.ndarray]:

@@ -31,7 +31,8 @@ class Query:
     """What is looked for.
 
     Attributes:
-        text, image: one of them or both. The image is a picture, or the vector (D,) of one.
+        text, image: one of them or both.
+        image_vector: (D,), in the place of ``image`` where it is known already.
         like: id of a document whose first image stands in the place of ``image``; it is not found
             itself.
         text_weight: of the text's vector against the image's, where there are both.
@@ -43,7 +44,8 @@ class Query:
     """
 
     text: str = ""
-    image: Image.Image | np.ndarray | None = None
+    image: Image.Image | None = None
+    image_vector: np.ndarray | None = None
     like: str = ""
     text_weight: float = 0.5
     where: Where | None = None
@@ -51,9 +53,10 @@ class Query:
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.text.strip() and self.image is None and not self.like:
+        images = (self.image is not None, self.image_vector is not None, bool(self.like))
+        if not self.text.strip() and not any(images):
             raise UserError("nothing to search for: give a text, an image or both")
-        if self.image is not None and self.like:
+        if sum(images) > 1:
             raise UserError("an image and a document to be like: give one of them")
         for name in self.weights:
             if name not in MATCHERS:

@@ -353,7 +353,7 @@ async def _searched(
     vector_D = compose(text_D, image_D, request.text_weight)
     asked = Asked(
         text=text,
-        image=None if data is None else image_D,
+        image_vector=None if data is None else image_D,
         like=request.like or "",
         where=_where(request.where) or None,
         fusion=request.fusion,
