@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,9 @@ def _thumbnail(arguments: argparse.Namespace) -> int:
     if labels.is_dir():
         raise UserError(f"{labels} is a folder; name a file, such as {labels / 'labels.jsonl'}")
     picks = [pick for path in arguments.picks for pick in read_log(path).picks]
+    # Ends in order also where it was started in the background, where shells take Ctrl-C away.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.default_int_handler)
     lock = labels.with_name(f".{labels.name}.lock")
     with locked(lock, f"{labels.name} is being labelled"), Session(labels, picks) as session:
         with LabellingServer(session, pictures_below(arguments.images), port=arguments.port) as at:
