@@ -110,7 +110,7 @@ def test_eight_devices_make_the_pictures_of_one_and_exchange_nothing(
         assert collective not in text
 
 
-@pytest.mark.parametrize("kind", ["sd1", "inpainting"])
+@pytest.mark.parametrize("kind", ["sd1", pytest.param("inpainting", marks=pytest.mark.slow)])
 def test_what_is_compiled_ahead_serves_other_requests_of_its_form(
     pipeline_of: Callable[..., Pipeline], kind: str
 ) -> None:

@@ -74,7 +74,7 @@ def test_the_gate_learns_from_the_first_step(module, inputs):
     def towards(params):
         return nnx.merge(graphdef, params).encode_query(image, ids, np.ones(4, bool))[:, 0].sum()
 
-    gradient = jax.grad(towards)(nnx.as_pure(state))
+    gradient = jax.jit(jax.grad(towards))(nnx.as_pure(state))
     assert float(jnp.abs(gradient["gate"]).max()) > 0
 
 

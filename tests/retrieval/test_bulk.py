@@ -194,6 +194,7 @@ _MEASURED = """
 """
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_segment_however_many_there_are(
     tmp_path: Path, needs_scann: None
 ) -> None:

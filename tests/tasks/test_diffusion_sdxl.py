@@ -158,6 +158,7 @@ def experiment(place: Path, task: DiffusionTask) -> Experiment:
     )
 
 
+@pytest.mark.slow
 def test_a_run_begins_from_a_folder_and_goes_back_into_one(
     made: Any, found: folders.Published, place: Path, tmp_path: Path
 ) -> None:
