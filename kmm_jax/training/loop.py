@@ -30,6 +30,7 @@ from kmm_jax.training.checkpoint import Checkpoints
 from kmm_jax.training.compile_cache import use_compile_cache
 from kmm_jax.training.evaluators import evaluation_functions
 from kmm_jax.training.experiment import Experiment
+from kmm_jax.training.host_memory import keep_freed_memory
 from kmm_jax.training.interrupts import Interrupted, Interrupts, interrupts
 from kmm_jax.training.metrics import MetricsLog
 from kmm_jax.training.progress import Meter, Progress
@@ -91,6 +92,7 @@ def train(
         NotFiniteError: the loss became NaN or infinite; the checkpoints before stay.
     """
     use_compile_cache()
+    keep_freed_memory()
     mesh = setups.prepare_mesh(experiment)
     where = RunPlace(run_dir)
     tokenizer = run_directory.check(experiment, where, initial)
