@@ -86,7 +86,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     found = calibrate(_asked(arguments, search))
     vocabulary = dataclasses.replace(
         vocabulary,
-        calibration={key: (one.slope, one.offset) for key, one in found.items()},
+        calibration=found,
         model=model.hash,
     )
     vocabulary.save(arguments.output)
@@ -150,14 +150,10 @@ def _columns(text: str) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from kmm_jax.evaluation import report
     from kmm_jax.evaluation.attributes import score_attributes
-    from kmm_jax.evaluation.calibration import Platt
 
     search = _search(arguments)
     asked = _asked(arguments, search)
-    calibration = {
-        key: Platt(slope=slope, offset=offset)
-        for key, (slope, offset) in search.vocabulary.calibration.items()
-    }
+    calibration = dict(search.vocabulary.calibration)
     table = score_attributes(asked, name=arguments.source, calibration=calibration or None)
     about = {"model": str(arguments.model), "parameters": search.model.hash}
     results = report.Results(about=about, tables=(table,))

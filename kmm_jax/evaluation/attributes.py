@@ -18,8 +18,9 @@ from kmm_jax.data.evaluation_reader import evaluation_batches
 from kmm_jax.data.sources import Source
 from kmm_jax.data.statements import Attribute, described
 from kmm_jax.errors import DataError
-from kmm_jax.evaluation.calibration import Platt, expected_calibration_error, fit_platt
+from kmm_jax.evaluation.calibration import expected_calibration_error, fit_platt
 from kmm_jax.evaluation.report import Score, Table
+from kmm_jax.inference.platt import Platt
 
 _NO_TEXT_LENGTH = 4
 _TOP = 5

@@ -6,25 +6,12 @@ measured by the expected calibration error (Guo et al. 2017, arXiv 1706.04599, e
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
+
+from kmm_jax.inference.platt import Platt
 
 _STEPS = 100
 _LEAST_STEP = 1e-10
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Platt:
-    """The probability of a score s is 1 / (1 + exp(-(slope s + offset)))."""
-
-    slope: float
-    offset: float
-
-    def probability(self, score_N: np.ndarray) -> np.ndarray:
-        """(N,) of (N,)."""
-        logit_N = np.clip(self.slope * np.asarray(score_N, np.float64) + self.offset, -500, 500)
-        return 1.0 / (1.0 + np.exp(-logit_N))
 
 
 def fit_platt(score_N: np.ndarray, true_N: np.ndarray) -> Platt:

@@ -17,6 +17,7 @@ import numpy as np
 from kmm_jax.data.statements import TEMPLATES, Attribute, Described
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.files import read_described, write_json
+from kmm_jax.inference.platt import Platt
 from kmm_jax.text.normalize import normalize
 
 if TYPE_CHECKING:
@@ -32,14 +33,13 @@ class Vocabulary:
     Attributes:
         attributes: by key and value.
         categories: names of categories, and under each the keys that things of it have.
-        calibration: by key, slope and offset of the probability of a score
-            (``evaluation.calibration.Platt``); keys without one have none.
+        calibration: by key, the probability of a score; keys without one have none.
         model: the hash of the parameters that it was calibrated for; empty where it was not.
     """
 
     attributes: tuple[Attribute, ...]
     categories: Mapping[str, tuple[str, ...]]
-    calibration: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    calibration: Mapping[str, Platt] = dataclasses.field(default_factory=dict)
     model: str = ""
 
     def keys(self) -> tuple[str, ...]:
@@ -57,7 +57,9 @@ class Vocabulary:
                 "format": FORMAT,
                 "attributes": dict(values),
                 "categories": {name: list(keys) for name, keys in self.categories.items()},
-                "calibration": {key: list(found) for key, found in self.calibration.items()},
+                "calibration": {
+                    key: [found.slope, found.offset] for key, found in self.calibration.items()
+                },
                 "model": self.model,
             },
         )
@@ -85,7 +87,7 @@ class Vocabulary:
                     str(name): tuple(map(str, keys)) for name, keys in about["categories"].items()
                 },
                 calibration={
-                    str(key): (float(slope), float(offset))
+                    str(key): Platt(slope=float(slope), offset=float(offset))
                     for key, (slope, offset) in about["calibration"].items()
                 },
                 model=str(about["model"]),
@@ -160,9 +162,7 @@ class AttributeSearch:
         found_QA = np.full(score_QA.shape, np.nan)
         for place, one in enumerate(self.vocabulary.attributes):
             if (known := self.vocabulary.calibration.get(one.key)) is not None:
-                slope, offset = known
-                logit_Q = np.clip(slope * score_QA[:, place] + offset, -500, 500)
-                found_QA[:, place] = 1.0 / (1.0 + np.exp(-logit_Q))
+                found_QA[:, place] = known.probability(score_QA[:, place])
         return found_QA
 
     def find(self, image: ImageLike, category: str = "", *, top: int = 5) -> list[Found]:

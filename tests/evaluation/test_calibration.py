@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kmm_jax.evaluation.calibration import Platt, expected_calibration_error, fit_platt
+from kmm_jax.evaluation.calibration import expected_calibration_error, fit_platt
+from kmm_jax.inference.platt import Platt
 
 
 def drawn(count: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
