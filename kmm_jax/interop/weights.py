@@ -250,7 +250,7 @@ def write_weights(
 def save_tensors(
     file: Path, named: Mapping[str, np.ndarray], *, metadata: Mapping[str, str]
 ) -> None:
-    """Write one safetensors file.
+    """Write one safetensors file: the same tensors and metadata are the same bytes.
 
     Raises:
         OSError: no space is left on the disk.
@@ -265,3 +265,24 @@ def save_tensors(
         if "No space left" not in str(error):
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from error
+    if len(metadata) > 1:
+        _order_metadata(file)
+
+
+def _order_metadata(file: Path) -> None:
+    """Sort a file's metadata in place: the library writes it in an order drawn anew every time."""
+    with file.open("r+b") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = opened.read(length).decode()
+        scan = json.JSONDecoder().raw_decode
+        at = header.index("{", header.index('"__metadata__"')) + 1
+        begin, pairs = at, []
+        while header[at - 1] != "}":
+            _, middle = scan(header, at)
+            _, end = scan(header, middle + 1)
+            pairs.append(header[at:end])
+            at = end + 1
+        # The text of each pair is kept as it was written, and so the header keeps its length.
+        ordered = header[:begin] + ",".join(sorted(pairs)) + header[at - 1 :]
+        opened.seek(8)
+        opened.write(ordered.encode())
