@@ -100,8 +100,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/asking"))
 
 
-def trained(experiment: Experiment, work: Path, *, initial: Path | None = None) -> Path:
+def trained(
+    experiment: Experiment, work: Path, *, initial: Path | None = None, fresh: str | None = None
+) -> Path:
     """The run of this very experiment and code, trained unless it is there; it can be interrupted.
+
+    Args:
+        initial: whose weights it begins from.
+        fresh: regex of the parameters that do not.
 
     Raises:
         UserError: it was interrupted.
@@ -115,7 +121,9 @@ def trained(experiment: Experiment, work: Path, *, initial: Path | None = None) 
     if read_json(run / "done.json"):
         return run
     print(f"{experiment.name}: {experiment.duration}", file=sys.stderr, flush=True)
-    begin = None if initial is None else InitialWeights(initial, experiment.task.model)
+    begin = None
+    if initial is not None:
+        begin = InitialWeights(initial, experiment.task.model, fresh=fresh)
     start = time.perf_counter()
     result = train(experiment, run, initial=begin)
     if result.end != "finished":
