@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kmm_jax.cli import index_serve
 from kmm_jax.cli.arguments import bytes_of, part_of
 from kmm_jax.errors import UserError
 
@@ -87,6 +88,7 @@ def add(commands: Any) -> None:
     info.add_argument("index", type=Path, metavar="DIR")
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(run=_info)
+    index_serve.add(actions)
 
 
 def add_settings(command: argparse.ArgumentParser) -> None:

@@ -17,10 +17,9 @@ from kmm_jax.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from kmm_jax.retrieval.collection import Collection
     from kmm_jax.retrieval.index import Index
     from kmm_jax.retrieval.lookup import RowLookup
-    from kmm_jax.retrieval.shards import Shards
+    from kmm_jax.retrieval.searched import Searched
     from kmm_jax.retrieval.sheet import Hit
 
 _STYLES = ("prompt", "query", "shopping")
@@ -68,6 +67,11 @@ def add(commands: Any) -> None:
     )
     search.add_argument("--model", metavar="MODEL", help="if it is not where it was")
     search.add_argument("--source", metavar="SOURCE", help="of the pictures, if it has moved")
+    search.add_argument(
+        "--ray",
+        metavar="HOST:PORT",
+        help="INDEX is the name of an index on this Ray cluster (kmm index serve)",
+    )
     search.add_argument("--style", choices=_STYLES, default="query")
     search.add_argument("-k", type=int, default=10, metavar="K", help="how many to find")
     search.add_argument(
@@ -142,7 +146,7 @@ def _search(arguments: argparse.Namespace) -> int:
     if arguments.sheet and arguments.sheet.suffix.lower() not in _SHEETS:
         raise UserError(f"--sheet {arguments.sheet} must end in {' or '.join(_SHEETS)}")
     query_image = open_picture(arguments.image) if arguments.image else None
-    grows = is_collection(arguments.index) or is_sharded(arguments.index)
+    grows = arguments.ray or is_collection(arguments.index) or is_sharded(arguments.index)
     searched = _Collected(arguments) if grows else _Built(arguments)
     model = load(_model_path(searched.of, arguments.model))
     searched.of.check_model(model.hash)
@@ -198,13 +202,19 @@ class _Built:
 
 
 class _Collected:
-    """A collection, or a folder of them; their columns give captions."""
+    """A collection, a folder of them, or an index on a cluster; their columns give captions."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         from kmm_jax.retrieval.collection import Collection
         from kmm_jax.retrieval.shards import Shards, is_sharded
 
-        self.of = (Shards if is_sharded(arguments.index) else Collection).open(arguments.index)
+        self.of: Searched
+        if arguments.ray:
+            from kmm_jax.retrieval.cluster.index import ClusterIndex
+
+            self.of = ClusterIndex.connect(arguments.ray, str(arguments.index))
+        else:
+            self.of = (Shards if is_sharded(arguments.index) else Collection).open(arguments.index)
         self._where = parse_where(arguments.where or ())
         if arguments.source:
             raise UserError("--source is of an index that was built once, not of a collection")
@@ -215,6 +225,8 @@ class _Collected:
         from kmm_jax.retrieval.sheet import Hit
 
         found = self.of.search(query, k, where=self._where or None)
+        if not found.complete:
+            print("a shard did not answer: this is of the others alone", file=sys.stderr)
         ids = found.ids[0]
         hits = [
             Hit(image=None, caption=caption(values) or each, score=float(score))
@@ -235,7 +247,7 @@ def _draw(arguments: argparse.Namespace, hits: list[Hit], query_image: Any) -> N
     print(f"drawn: {arguments.sheet}", file=sys.stderr)
 
 
-def _model_path(index: Index | Collection | Shards, given: str | None) -> str:
+def _model_path(index: Index | Searched, given: str | None) -> str:
     if given:
         return given
     noted = index.metadata.get("model_path")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import platform
 import socket
@@ -23,14 +22,13 @@ from typing import Any
 import kmm_jax
 from kmm_jax.corpus import worker
 from kmm_jax.corpus.engine import TRIES, Task, raise_first
-from kmm_jax.errors import ConfigError, DataError
+from kmm_jax.errors import ConfigError, DataError, require
+from kmm_jax.retrieval.cluster.connection import QUIET, connected
 
 _SCORING = "kmm_jax.corpus.scores:"  # the tasks that use an accelerator
 _ANSWER_SECONDS = 120.0
-_REACH_SECONDS = 10.0
 _SHARED = "all nodes must see the same files under the same names (a shared disk)"
-_STARTED_HERE = Path("/tmp/ray/ray_current_cluster")  # where `ray start` leaves the address
-_QUIET = {"DO_NOT_TRACK": "true", "DAFT_PROGRESS_BAR": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+_QUIET = {**QUIET, "DAFT_PROGRESS_BAR": "0"}
 
 
 class Cluster:
@@ -153,41 +151,10 @@ def node() -> str:
 def _connected(address: str) -> tuple[Any, Any]:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    try:
-        import daft
-        import ray
-    except ImportError as error:
-        raise ConfigError(
-            "a Ray cluster needs its extra, here and on every node: pip install 'kmm-jax[ray]'"
-        ) from error
-    if not ray.is_initialized():
-        try:
-            _reach(address)
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"env_vars": {**worker.ENVIRONMENT, **_QUIET}},
-            )
-        except Exception as error:  # of many kinds: no route, no cluster, another version, a token
-            said = " ".join(str(error).split())[:300]
-            raise ConfigError(
-                f"no Ray cluster answers at {address!r} ({type(error).__name__}: {said}); start "
-                "one with `ray start --head`, and `ray start --address=HOST:6379` on the others"
-            ) from error
+    daft = require("daft", extra="ray")
+    ray = connected(address, {**worker.ENVIRONMENT, **_QUIET})
     daft.set_runner_ray(noop_if_initialized=True)
     return ray, daft
-
-
-def _reach(address: str) -> None:
-    """Raise OSError where nothing listens: Ray itself would try for minutes."""
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS", "")
-        with contextlib.suppress(OSError):
-            address = address or _STARTED_HERE.read_text("utf-8").strip()
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
 
 
 def _try_nodes(ray: Any, folder: Path, inputs: Sequence[str]) -> None:

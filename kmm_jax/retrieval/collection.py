@@ -48,10 +48,12 @@ class Found:
     Attributes:
         ids: Q lists of at most k ids.
         scores: Q arrays of their cosine similarities, float32.
+        complete: False where a part of the index did not answer and was left out.
     """
 
     ids: list[list[str]]
     scores: list[np.ndarray]
+    complete: bool = True
 
 
 class Collection:

@@ -6,10 +6,11 @@ searched in a thread of its own, the best of all are merged.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.retrieval.collection import Collection, Found
-from kmm_jax.retrieval.collection_files import is_collection
+from kmm_jax.retrieval.collection_files import BULK, is_collection, read_manifest
 from kmm_jax.retrieval.filters import Where
 from kmm_jax.retrieval.settings import Engine
 
@@ -29,6 +30,7 @@ class _Version:
 
     folder: Path
     shards: tuple[Collection, ...]
+    number: int = 0
 
 
 class Shards:
@@ -68,6 +70,12 @@ class Shards:
         return self._version.folder
 
     @property
+    def version(self) -> str:
+        """Another one after each swap."""
+        version = self._version
+        return f"{version.number}.{sum(shard.version for shard in version.shards)}"
+
+    @property
     def model_hash(self) -> str:
         """Of the model whose vectors these are."""
         return self._version.shards[0].model_hash
@@ -81,6 +89,11 @@ class Shards:
     def metadata(self) -> dict[str, Any]:
         """Of the first shard."""
         return self._version.shards[0].metadata
+
+    @property
+    def column_types(self) -> dict[str, str]:
+        """As ``Collection.column_types``; those of the first shard that has a column."""
+        return dict(collections.ChainMap(*(shard.column_types for shard in self._version.shards)))
 
     def __len__(self) -> int:
         return sum(map(len, self._version.shards))
@@ -97,6 +110,10 @@ class Shards:
         for shard in self._version.shards:
             shard.check_model(model_hash)
 
+    def pinned(self) -> Shards:
+        """The same as it is now, whatever takes its place later."""
+        return Shards(self._version, self._engine)
+
     def search(self, queries: np.ndarray, k: int = 10, *, where: Where | None = None) -> Found:
         """As ``Collection.search``, over all shards."""
         shards = self._version.shards  # a new version may take its place meanwhile
@@ -104,20 +121,39 @@ class Shards:
             found = list(pool.map(lambda shard: shard.search(queries, k, where=where), shards))
         return merged(found, k)
 
+    def ids(self, *, where: Where | None = None) -> list[str]:
+        """As ``Collection.ids``; an id in several shards stands there once."""
+        return once(shard.ids(where=where) for shard in self._version.shards)
+
     def columns(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """As ``Collection.columns``; of an id in several shards, the first one's.
 
         Raises:
             UserError: no such id.
         """
+        version = self._version
+        return [row for each in ids for row in _holder(version, each).columns([each])]
+
+    def vector(self, id: str) -> np.ndarray:
+        """As ``Collection.vector``; of an id in several shards, the first one's.
+
+        Raises:
+            UserError: no such id.
+        """
+        return _holder(self._version, id).vector(id)
+
+    def facet(
+        self, column: str, *, where: Where | None = None, ids: Iterable[str] | None = None
+    ) -> dict[Any, int]:
+        """As ``Collection.facet``; an id in several shards counts in each.
+
+        Raises:
+            UserError: no shard has such a column, or a filter that does not fit.
+        """
+        asked = None if ids is None else list(ids)
         shards = self._version.shards
-        rows = []
-        for each in ids:
-            shard = next((shard for shard in shards if each in shard), None)
-            if shard is None:
-                raise UserError(f"{self.folder} holds no id {each!r} in {len(shards)} shards")
-            rows += shard.columns([each])
-        return rows
+        having = [shard for shard in shards if column in shard.column_types] or shards[:1]
+        return added(shard.facet(column, where=where, ids=asked) for shard in having)
 
     def swap(self, folder: str | os.PathLike[str]) -> None:
         """Search the shards in another folder from now on.
@@ -133,12 +169,12 @@ class Shards:
             version = _opened(Path(folder).resolve(), self._engine)
             for shard in version.shards:
                 shard.check_model(self.model_hash)
-            self._version = version
+            self._version = dataclasses.replace(version, number=self._version.number + 1)
 
 
 def is_sharded(folder: Path) -> bool:
     """Whether collections lie in this folder, which is none itself."""
-    return folder.is_dir() and not is_collection(folder) and bool(_shards_in(folder))
+    return folder.is_dir() and not is_collection(folder) and bool(_places_in(folder))
 
 
 def merged(found: Sequence[Found], k: int) -> Found:
@@ -153,40 +189,69 @@ def merged(found: Sequence[Found], k: int) -> Found:
         kept = sorted(best, key=lambda name: -best[name])[:k]
         ids.append(kept)
         scores.append(np.asarray([best[name] for name in kept], np.float32))
-    return Found(ids=ids, scores=scores)
+    return Found(ids=ids, scores=scores, complete=all(each.complete for each in found))
 
 
-def _opened(folder: Path, engine: Engine) -> _Version:
-    places = _shards_in(folder)
+def once(found: Iterable[Iterable[str]]) -> list[str]:
+    """The ids that several collections hold, in order, each once."""
+    return list(dict.fromkeys(id for each in found for id in each))
+
+
+def added(counts: Iterable[Mapping[Any, int]]) -> dict[Any, int]:
+    """The sum of several collections' facets, most first."""
+    total: collections.Counter[Any] = collections.Counter()
+    for each in counts:
+        total.update(each)
+    return dict(total.most_common())
+
+
+def _holder(version: _Version, id: str) -> Collection:
+    """The first shard that holds an id."""
+    shard = next((shard for shard in version.shards if id in shard), None)
+    if shard is None:
+        raise UserError(f"{version.folder} holds no id {id!r} in {len(version.shards)} shards")
+    return shard
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The collections in a folder that hold one index together, by what their manifests say.
+
+    Raises:
+        DataError: there is none, one is unfinished, or they do not go together.
+    """
+    places = _places_in(folder)
     if not places:
         raise DataError(f"{folder} holds no collections; make them with kmm index bulk --shard")
-    shards = tuple(Collection.open(place, engine=engine) for place in places)
-    for place, shard in zip(places, shards, strict=True):
-        bulk = shard.bulk
+    manifests = [read_manifest(place) for place in places]
+    for place, manifest in zip(places, manifests, strict=True):
+        bulk = manifest.get(BULK)
         if bulk is not None and bulk["done"] < bulk["segments"]:
             raise DataError(
                 f"{place} is being built: {bulk['done']} of {bulk['segments']} segments are there; "
                 "run kmm index bulk again, it goes on after them"
             )
-        if (shard.model_hash, shard.dim) != (shards[0].model_hash, shards[0].dim):
+        first = manifests[0]
+        if (manifest["model_hash"], manifest["dim"]) != (first["model_hash"], first["dim"]):
             raise DataError(
-                f"{place} holds vectors of the model {shard.model_hash!r} in {shard.dim} "
-                f"dimensions, {places[0]} of {shards[0].model_hash!r} in {shards[0].dim}: shards "
-                "are of one model"
+                f"{place} holds vectors of the model {manifest['model_hash']!r} in "
+                f"{manifest['dim']} dimensions, {places[0]} of {first['model_hash']!r} in "
+                f"{first['dim']}: shards are of one model"
             )
-    of = {(bulk["identity"]["origin"].get("shard") or [0, 0])[1] for bulk in _bulks(shards)}
-    if len(of) == 1 and (expected := of.pop()) > len(shards):
+    bulks = [bulk for manifest in manifests if (bulk := manifest.get(BULK)) is not None]
+    of = {(bulk["identity"]["origin"].get("shard") or [0, 0])[1] for bulk in bulks}
+    if len(of) == 1 and (expected := of.pop()) > len(places):
         raise DataError(
-            f"{folder} holds {len(shards)} of {expected} shards: the others are missing"
+            f"{folder} holds {len(places)} of {expected} shards: the others are missing"
         )
-    return _Version(folder, shards)
+    return places
 
 
-def _bulks(shards: Sequence[Collection]) -> list[dict[str, Any]]:
-    return [bulk for shard in shards if (bulk := shard.bulk) is not None]
+def _opened(folder: Path, engine: Engine) -> _Version:
+    places = shards_in(folder)
+    return _Version(folder, tuple(Collection.open(place, engine=engine) for place in places))
 
 
-def _shards_in(folder: Path) -> list[Path]:
+def _places_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = [place for place in folder.iterdir() if is_collection(place)]

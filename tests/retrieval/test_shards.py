@@ -48,6 +48,14 @@ def test_shards_find_what_brute_force_over_all_finds(tmp_path: Path) -> None:
         {"id": names(ROWS)[0], "even": True},
     ]
     assert names(ROWS)[300] in found and "없음" not in found
+    assert found.column_types == {"id": "string", "even": "bool"}
+    assert found.ids(where={"even": True}) == names(ROWS)[::2]
+    length = np.linalg.norm(VECTORS[599])
+    np.testing.assert_allclose(found.vector(names(ROWS)[599]), VECTORS[599] / length, atol=1e-6)
+    assert found.facet("even") == {True: 300, False: 300}
+    assert found.facet("even", ids=names(ROWS)[:3]) == {True: 2, False: 1}
+    with pytest.raises(UserError, match="no column 'colour'"):
+        found.facet("colour")
     with pytest.raises(UserError, match="holds no id '없음' in 3 shards"):
         found.columns(["없음"])
 
@@ -66,6 +74,7 @@ def test_an_id_in_several_shards_is_found_once_with_its_best_score() -> None:
 def test_no_search_fails_or_mixes_versions_while_a_new_one_takes_the_place(tmp_path: Path) -> None:
     places = [make(tmp_path / "v1", prefix="1-"), make(tmp_path / "v2", count=2, prefix="2-")]
     found = Shards.open(places[0], engine="exact")
+    pinned, version = found.pinned(), found.version
     found.search(VECTORS[:4], 5)
     ended, failures, versions = threading.Event(), [], set()
 
@@ -84,7 +93,8 @@ def test_no_search_fails_or_mixes_versions_while_a_new_one_takes_the_place(tmp_p
     for place in (places[1], places[0], places[1]):
         found.swap(place)
     assert found.search(VECTORS[:1], 1).ids[0][0].startswith("2-")
-    assert found.folder == places[1]
+    assert found.folder == places[1] and found.version != version
+    assert pinned.search(VECTORS[:1], 1).ids[0][0].startswith("1-") and pinned.version == version
     ended.set()
     for thread in threads:
         thread.join()
