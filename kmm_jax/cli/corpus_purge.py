@@ -16,16 +16,17 @@ def add(commands: Any) -> None:
     purge = commands.add_parser(
         "purge",
         help="remove pictures from what was made of them, by their hashes",
-        description="Remove pictures from shards, embeddings and indexes. A corpus notes their "
-        "hashes in purged.txt and builds without them from now on. Every file is the old or the "
-        "new one, whatever is killed; the same command again completes it. Stop what writes to "
-        "the targets first. Exit code 1: none of the hashes was found anywhere.",
+        description="Remove pictures from shards, embeddings, indexes and documents. A corpus "
+        "notes their hashes in purged.txt and builds without them from now on; documents stay "
+        "without them and take them up no more. Every file is the old or the new one, whatever is "
+        "killed; the same command again completes it. Stop what writes to the targets first. Exit "
+        "code 1: none of the hashes was found anywhere.",
     )
     purge.add_argument(
         "targets",
         nargs="+",
         metavar="TARGET",
-        help="a corpus's folder, tars (a folder, a glob), embeddings or an index",
+        help="a corpus's folder, tars (a folder, a glob), embeddings, an index or documents",
     )
     purge.add_argument(
         "--hashes",
@@ -40,6 +41,11 @@ def add(commands: Any) -> None:
         action="store_true",
         help="also pictures that a corpus among the targets found to be near duplicates of them",
     )
+    purge.add_argument(
+        "--whole-documents",
+        action="store_true",
+        help="of documents: take out those with such a picture altogether, not the picture alone",
+    )
     purge.add_argument("--dry-run", action="store_true", help="look only, change nothing")
     purge.add_argument(
         "--receipts",
@@ -52,6 +58,7 @@ def add(commands: Any) -> None:
 
 def _purge(arguments: argparse.Namespace) -> int:
     from kmm_jax.corpus.purge.run import purge
+    from kmm_jax.search.document_purge import documents_in
 
     done = purge(
         arguments.hashes,
@@ -60,6 +67,7 @@ def _purge(arguments: argparse.Namespace) -> int:
         near=arguments.near,
         dry_run=arguments.dry_run,
         command=shlex.join(["kmm", *sys.argv[1:]]),
+        others=lambda path: documents_in(path, whole=arguments.whole_documents),
     )
     receipt = done.receipt
     verb, was = ("would remove", "would be") if arguments.dry_run else ("removed", "was")

@@ -154,9 +154,7 @@ class DocumentSearch:
     def _apply(self, changes: Sequence[Change], pictures: Pictures) -> list[str]:
         there = [each.document for each in changes if each.document is not None]
         gone = [each.id for each in changes if each.document is None]
-        self._words.change(
-            [(each.id, {"title": each.title, "body": _body(each)}) for each in there], gone
-        )
+        self._words.change([(each.id, words_of(each)) for each in there], gone)
         self._titles.delete(gone)
         if there:
             vectors = self._encoder.embed_text([each.title for each in there])
@@ -253,9 +251,11 @@ def notes_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return Collection.open(Path(folder) / "titles", engine="exact").metadata
 
 
-def _body(document: Document) -> str:
+def words_of(document: Document) -> dict[str, str]:
+    """The texts of a document by the fields of its words' index."""
     captions = (image.caption for image in document.images)
-    return "\n".join([document.body, *filter(None, captions)])
+    body = "\n".join([document.body, *filter(None, captions)])
+    return {"title": document.title, "body": body}
 
 
 def _columns(documents: Sequence[Document]) -> dict[str, list[Any]]:

@@ -6,10 +6,12 @@ after, so that one that was killed, lost or added later catches up.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +32,9 @@ class Change(NamedTuple):
 
 class DocumentStore:
     """Documents by id, and the changes of them in order.
+
+    Images that were purged are taken up no more. Of them the store keeps a digest of their hash,
+    which tells whether an image is one of them, and not the hash.
 
     Safe against a killed process; against lost power up to the last moments (write-ahead log with
     ``synchronous=FULL``: nothing that was acknowledged is lost).
@@ -55,6 +60,9 @@ class DocumentStore:
                     "CREATE TABLE IF NOT EXISTS documents"
                     " (id TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, json TEXT)"
                 )
+                self._connection.execute(
+                    "CREATE TABLE IF NOT EXISTS purged (digest BLOB PRIMARY KEY) WITHOUT ROWID"
+                )
                 self._connection.execute(f"PRAGMA user_version={_FORMAT}")
         except sqlite3.DatabaseError as error:
             raise DataError(f"{self.path} is damaged: {error}") from error
@@ -76,7 +84,7 @@ class DocumentStore:
         return int(number or 0)
 
     def put(self, documents: Iterable[Document]) -> int:
-        """Put documents in, in the place of those with their ids.
+        """Put documents in, in the place of those with their ids, without images that were purged.
 
         Returns:
             How many are new or changed; to put in what is there already is no change.
@@ -84,7 +92,7 @@ class DocumentStore:
         Raises:
             UserError: an id stands twice.
         """
-        given = list(documents)
+        given = self._without_purged(documents)
         there = self.get(each.id for each in given)
         if len({each.id for each in given}) < len(given):
             raise UserError("a document's id stands twice in one change")
@@ -134,6 +142,65 @@ class DocumentStore:
             ]
             number = rows[-1][0]
 
+    def all(self) -> Iterator[Document]:
+        """Every document, by id; to be read to its end before the next change."""
+        for (text,) in self._connection.execute(
+            "SELECT json FROM documents WHERE json IS NOT NULL ORDER BY id"
+        ):
+            yield document(json.loads(text))
+
+    def purged(self, hashes: Iterable[str]) -> set[str]:
+        """Those of some images' hashes that were purged."""
+        by_digest = {_digest(hash): hash for hash in hashes}
+        digests, found = list(by_digest), set()
+        for start in range(0, len(digests), _MOST_ASKED):
+            some = digests[start : start + _MOST_ASKED]
+            rows = self._connection.execute(
+                f"SELECT digest FROM purged WHERE digest IN ({','.join('?' * len(some))})", some
+            )
+            found |= {by_digest[digest] for (digest,) in rows}
+        return found
+
+    def refuse(self, hashes: Collection[str]) -> None:
+        """Take up images of these hashes no more."""
+        with self._connection:
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO purged VALUES (?)", [(_digest(hash),) for hash in hashes]
+            )
+
+    def purge(self, documents: Collection[Document], gone: Collection[str]) -> None:
+        """Overwrite documents as they shall be, and take others out, leaving nothing of either.
+
+        What is overwritten is no change that indexes catch up with: they were purged before.
+
+        Raises:
+            UserError: another process has the file open for long; nothing is lost by another try.
+        """
+        connection = self._connection
+        connection.execute("PRAGMA secure_delete=ON")
+        with connection:
+            connection.executemany(
+                "UPDATE documents SET json = ? WHERE id = ?",
+                [(each.to_json(), each.id) for each in documents],
+            )
+            # Their numbers stay, so that the next change has a higher one.
+            connection.executemany(
+                "UPDATE documents SET json = NULL WHERE id = ?", [(id,) for id in gone]
+            )
+        try:
+            # Free pages, and the log of what was written before.
+            connection.execute("VACUUM")
+            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.OperationalError as error:
+            raise UserError(f"{self.path} is in use ({error}); purge again") from error
+        if busy:
+            raise UserError(f"{self.path} is being read; purge again once that has ended")
+
+    def _without_purged(self, documents: Iterable[Document]) -> list[Document]:
+        given = list(documents)
+        purged = self.purged(image.hash for each in given for image in each.images)
+        return [without_images(each, purged) for each in given] if purged else given
+
     def _change(self, rows: Sequence[tuple[str, str | None]]) -> None:
         with self._connection:
             # The numbers of two processes must not cross.
@@ -146,3 +213,13 @@ class DocumentStore:
                     for number, (id, text) in enumerate(rows, start=(last or 0) + 1)
                 ],
             )
+
+
+def without_images(document: Document, hashes: Collection[str]) -> Document:
+    """A document without some of its images."""
+    images = tuple(each for each in document.images if each.hash not in hashes)
+    return dataclasses.replace(document, images=images)
+
+
+def _digest(hash: str) -> bytes:
+    return hashlib.sha256(hash.encode()).digest()

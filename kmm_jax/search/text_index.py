@@ -7,6 +7,7 @@ words between spaces. BM25 is its own (Robertson and Zaragoza, 2009; k1 1.2, b 0
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ _FORMAT = "kmm_jax text index 1"
 _ENGINE = "tantivy"
 _ID = "id"
 _HEAP = 64 << 20  # bytes that a change may hold before it writes
+_AT_A_TIME = 1_000  # documents whose words are cut at once
 
 
 class TextIndex:
@@ -113,20 +115,30 @@ class TextIndex:
         """
         put = list(put)
         cut = self._cut([texts for _, texts in put])
-        try:
-            writer = self._index.writer(heap_size=_HEAP, num_threads=1)
-        except ValueError as error:
-            raise UserError(f"{self.folder} is being changed elsewhere: {error}") from error
-        with writer:
+        with self._writing() as writer:
             for each in [*delete, *(id for id, _ in put)]:
                 writer.delete_documents_by_term(_ID, each)
             for (id, _), words in zip(put, cut, strict=True):
-                document = self._engine.Document()
-                document.add_text(_ID, id)
-                for field, value in words.items():
-                    document.add_text(field, value)
-                writer.add_document(document)
+                writer.add_document(self._document(id, words))
             writer.commit()
+            writer.wait_merging_threads()
+
+    def rewrite(self, documents: Iterable[tuple[str, Mapping[str, str]]]) -> None:
+        """Hold these documents and no other, and leave nothing of the others on the disk.
+
+        Raises:
+            UserError: another process is changing it, or a field that it does not have.
+        """
+        with self._writing() as writer:
+            writer.delete_all_documents()
+            documents = iter(documents)
+            while some := list(itertools.islice(documents, _AT_A_TIME)):
+                for (id, _), words in zip(
+                    some, self._cut([texts for _, texts in some]), strict=True
+                ):
+                    writer.add_document(self._document(id, words))
+            writer.commit()
+            writer.garbage_collect_files()
             writer.wait_merging_threads()
 
     def search(
@@ -165,6 +177,19 @@ class TextIndex:
         hits = searcher.search(query.boolean_query(parts), limit=k).hits
         found = [(searcher.doc(address).get_first(_ID), float(score)) for score, address in hits]
         return sorted(found, key=lambda each: (-each[1], each[0]))
+
+    def _writing(self) -> Any:
+        try:
+            return self._index.writer(heap_size=_HEAP, num_threads=1)
+        except ValueError as error:
+            raise UserError(f"{self.folder} is being changed elsewhere: {error}") from error
+
+    def _document(self, id: str, words: Mapping[str, str]) -> Any:
+        document = self._engine.Document()
+        document.add_text(_ID, id)
+        for field, value in words.items():
+            document.add_text(field, value)
+        return document
 
     def _cut(self, documents: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
         for each in documents:

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from kmm_jax.corpus import shards, tables
 from kmm_jax.corpus.purge import hashes as lists
 from kmm_jax.corpus.purge import tars
-from kmm_jax.corpus.purge.found import Found, Journal, Note
 from kmm_jax.corpus.purge.leftovers import sweep
 from kmm_jax.corpus.report import PAGE, card
 from kmm_jax.errors import DataError
 from kmm_jax.files import locked, write_json
+from kmm_jax.retrieval.purging import Found, Journal, Note
 
 _MANIFEST = "manifest.json"
 

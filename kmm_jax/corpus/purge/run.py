@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import datetime
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kmm_jax.corpus.purge import hashes as lists
 from kmm_jax.corpus.purge.corpus import Corpus
-from kmm_jax.corpus.purge.found import Found, Target
 from kmm_jax.corpus.purge.leftovers import sweep
 from kmm_jax.corpus.purge.targets import detect
 from kmm_jax.files import write_json
 from kmm_jax.retrieval import checksums
+from kmm_jax.retrieval.purging import Found, Target
 
 FORMAT = "kmm_jax purge receipt 1"
 
@@ -42,6 +42,7 @@ def purge(
     near: bool = False,
     dry_run: bool = False,
     command: str = "",
+    others: Callable[[Path], Target | None] = lambda path: None,
 ) -> Purged:
     """Remove pictures by their hashes from shards, corpora, embeddings and indexes.
 
@@ -56,6 +57,8 @@ def purge(
         near: also remove pictures that a corpus among the targets found to be near duplicates.
         dry_run: look only.
         command: noted in the receipt.
+        others: targets of further kinds, such as ``search.document_purge`` has; None for a path
+            that is none.
 
     Raises:
         DataError: a list or target that is missing, truncated or damaged; nothing was changed.
@@ -66,7 +69,7 @@ def purge(
         asked[lists.fold(given)] = asked.get(lists.fold(given), frozenset()) | lists.forms(given)
     hashes, called = list(asked), frozenset[str]().union(*asked.values())
     receipts = receipts or hash_file.parent / "purge-receipts"
-    named = {target: detect(target, receipts) for target in targets}
+    named = {target: detect(target, receipts, others) for target in targets}
     # A corpus may be named twice, by its folder and by its shards.
     distinct = {target.path.resolve(): given for given, target in reversed(named.items())}
     named = {given: target for given, target in named.items() if given in distinct.values()}

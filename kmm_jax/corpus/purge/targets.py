@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kmm_jax.corpus.purge.corpus import Corpus
-from kmm_jax.corpus.purge.found import Found, Note, Target
 from kmm_jax.corpus.purge.tars import TarSet
 from kmm_jax.corpus.purge.vectors import CollectionFolder, IndexFolder, Store
 from kmm_jax.data.patterns import expand
@@ -15,6 +15,7 @@ from kmm_jax.data.storage import is_url
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.retrieval import index_files, removal, store
 from kmm_jax.retrieval.collection_files import MANIFEST, is_collection
+from kmm_jax.retrieval.purging import Found, Note, Target
 
 _CORPUS = "kmm_jax corpus "
 _EMBEDDINGS = "kmm_jax embeddings "
@@ -39,13 +40,16 @@ class Gone:
         """Nothing to remove."""
 
 
-def detect(given: str, receipts: Path) -> Target:
+def detect(
+    given: str, receipts: Path, others: Callable[[Path], Target | None] = lambda path: None
+) -> Target:
     """The target that a path names.
 
     - a corpus's folder, or the folder ``shards`` in it;
     - embeddings as ``kmm embed`` writes them, whole or not;
     - an index as ``kmm index build`` writes it, or a collection as ``kmm index add`` does;
     - tars: one, a folder of them, a glob, a brace range;
+    - what ``others`` make of it;
     - where nothing is left: something that a purge with a receipt in ``receipts`` took away.
 
     Raises:
@@ -60,6 +64,8 @@ def detect(given: str, receipts: Path) -> Target:
     aside = path.with_name(f".{path.name}.old") if path.name else path
     if any((folder / index_files.INDEX).is_file() for folder in (path, aside)):
         return IndexFolder(path)
+    if (other := others(path)) is not None:
+        return other
     if is_collection(path):
         return CollectionFolder(path)
     if _format(path).startswith(_EMBEDDINGS) or (path.is_dir() and removal.parts(path)):
@@ -74,7 +80,7 @@ def detect(given: str, receipts: Path) -> Target:
         raise UserError(
             f"{given}: nothing to purge there; name a corpus's folder, embeddings "
             f"({store.MANIFEST} and parts), an index ({index_files.INDEX}), a collection "
-            f"({MANIFEST}) or tars ({error})"
+            f"({MANIFEST}), documents or tars ({error})"
         ) from error
     for folder in sorted({shard.parent for shard in shards}):
         if _is_corpus(folder):

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from kmm_jax.corpus.purge.found import Found, Leaving, Note
 from kmm_jax.corpus.purge.leftovers import sweep
 from kmm_jax.data.tar_headers import Member, members
 from kmm_jax.data.tar_index import forget, key_and_side
 from kmm_jax.files import atomic_write
+from kmm_jax.retrieval.purging import Found, Leaving, Note
 
 _BLOCK = 512
 _RECORD = 20 * _BLOCK  # tars end at a multiple of it, as tarfile and GNU tar write them

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kmm_jax.corpus.purge.found import Found, Journal, Leaving, Note
 from kmm_jax.corpus.purge.leftovers import sweep
 from kmm_jax.retrieval import index_files, removal, store
 from kmm_jax.retrieval.collection import Collection
+from kmm_jax.retrieval.purging import Found, Journal, Leaving, Note
 
 
 class Store:

@@ -1,4 +1,4 @@
-"""What a purge finds in a target, before anything is changed."""
+"""What pictures are purged from, and what a purge finds there before anything is changed."""
 
 from __future__ import annotations
 
