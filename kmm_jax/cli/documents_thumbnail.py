@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kmm_jax.search.document_search import DocumentSearch, Query
     from kmm_jax.search.documents import Document
     from kmm_jax.search.thumbnail import Known, Seen, Thumbnailer, Thumbnails
+    from kmm_jax.search.thumbnail_ranking import ThumbnailConfig
 
 _SHEETS = (".png", ".html")
 _EXCERPT = 300
@@ -42,6 +43,30 @@ def add(actions: Any) -> argparse.ArgumentParser:
     command.add_argument("--document", action="append", metavar="ID", help="repeat it for more")
     command.add_argument("-k", type=int, default=10, metavar="K", help="documents to find")
     command.add_argument("--most", type=int, default=3, metavar="N", help="images of a document")
+    add_config(command)
+    command.add_argument("--images", type=Path, metavar="DIR", help="where the images' paths begin")
+    command.add_argument(
+        "--sheet", type=Path, metavar="OUT.png|OUT.html", help="draw what is shown"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+    many = command.add_argument_group("many queries, to be labelled")
+    many.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="query and document (and query_image) a line, such as another model's --picks",
+    )
+    many.add_argument("--queries", type=Path, metavar="FILE.txt", help="a query a line")
+    many.add_argument("--picks", type=Path, metavar="OUT.jsonl", help="write what is chosen")
+    many.add_argument("--title", metavar="NAME", help="of the model (default: the folder's name)")
+    many.add_argument(
+        "--as-is", action="store_true", help="choose each document's first image, to compare with"
+    )
+    return command
+
+
+def add_config(command: Any) -> None:
+    """Add what a thumbnail has to be."""
     command.add_argument("--floor", type=float, metavar="COSINE", help="show none below it")
     command.add_argument(
         "--most-unsafe", type=float, default=0.5, metavar="P", help="show none above it"
@@ -64,25 +89,20 @@ def add(actions: Any) -> argparse.ArgumentParser:
         metavar="FILE.jsonl",
         help="what is known of images: image_hash with unsafe_score, watermark_score, as in shards",
     )
-    command.add_argument("--images", type=Path, metavar="DIR", help="where the images' paths begin")
-    command.add_argument(
-        "--sheet", type=Path, metavar="OUT.png|OUT.html", help="draw what is shown"
+
+
+def config_of(arguments: argparse.Namespace) -> tuple[ThumbnailConfig, dict[str, Known]]:
+    """What `add_config` added, and what is known of images."""
+    from kmm_jax.search.thumbnail_ranking import ThumbnailConfig
+
+    config = ThumbnailConfig(
+        floor=arguments.floor,
+        most_unsafe=arguments.most_unsafe,
+        quality=arguments.quality,
+        safety=arguments.safety,
+        diversity=arguments.diversity,
     )
-    command.add_argument("--json", action="store_true", help="print JSON")
-    many = command.add_argument_group("many queries, to be labelled")
-    many.add_argument(
-        "--pairs",
-        type=Path,
-        metavar="FILE.jsonl",
-        help="query and document (and query_image) a line, such as another model's --picks",
-    )
-    many.add_argument("--queries", type=Path, metavar="FILE.txt", help="a query a line")
-    many.add_argument("--picks", type=Path, metavar="OUT.jsonl", help="write what is chosen")
-    many.add_argument("--title", metavar="NAME", help="of the model (default: the folder's name)")
-    many.add_argument(
-        "--as-is", action="store_true", help="choose each document's first image, to compare with"
-    )
-    return command
+    return config, _known(arguments.scores) if arguments.scores else {}
 
 
 def run(
@@ -91,17 +111,9 @@ def run(
     """Choose, print, draw and write."""
     from kmm_jax.evaluation.thumbnail_log import write_picks
     from kmm_jax.search.thumbnail import Thumbnailer
-    from kmm_jax.search.thumbnail_ranking import ThumbnailConfig
 
     _check(arguments)
-    config = ThumbnailConfig(
-        floor=arguments.floor,
-        most_unsafe=arguments.most_unsafe,
-        quality=arguments.quality,
-        safety=arguments.safety,
-        diversity=arguments.diversity,
-    )
-    known = _known(arguments.scores) if arguments.scores else {}
+    config, known = config_of(arguments)
     search = opened(arguments)
     choose = Thumbnailer(search, config, known=known)
     if arguments.picks:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kmm_jax.cli import documents_thumbnail
 from kmm_jax.errors import UserError, require
 
 
@@ -54,6 +55,7 @@ def add(commands: Any) -> None:
         metavar="TEXT=COSINE",
         help="blacken generated pictures that are this near to it; repeat it",
     )
+    documents_thumbnail.add_config(command.add_argument_group("thumbnails of documents"))
     command.set_defaults(run=run)
 
 
@@ -80,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         upload=round(arguments.upload * 1e6),
     )
+    thumbnails, known = documents_thumbnail.config_of(arguments)
     keys = read_keys(arguments.keys, os.environ.get(KEY_VARIABLE))
     # Before the model is loaded, which takes its time.
     opened = listening(settings, keys)
@@ -97,6 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
             keys=keys,
             pictures=arguments.images,
             painter=_painter(arguments, model),
+            thumbnails=thumbnails,
+            known=known,
         )
         set_up_logs()
         print(f"kmm serve: {address_of(opened, settings)}", file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from kmm_jax.errors import DataError
 from kmm_jax.inference import descriptions
 from kmm_jax.retrieval.vectors import unit_rows
-from kmm_jax.search.document_search import DocumentSearch, Query
+from kmm_jax.search.document_search import DocumentSearch, Encoder, Query
 from kmm_jax.search.documents import Document, DocumentImage
 from kmm_jax.search.thumbnail_ranking import ThumbnailConfig, rank
 
@@ -82,17 +82,16 @@ class Thumbnails:
     left_out: tuple[Seen, ...]
 
 
-class Thumbnailer:
-    """Chooses images of documents for queries.
+class Chooser:
+    """Chooses images of a document by their vectors.
 
     Attributes:
-        search: where the documents are.
         config: what a thumbnail has to be.
     """
 
     def __init__(
         self,
-        search: DocumentSearch,
+        encoder: Encoder,
         config: ThumbnailConfig | None = None,
         *,
         known: Mapping[str, Known] | None = None,
@@ -102,24 +101,34 @@ class Thumbnailer:
         Args:
             known: what is known of images, by their hash.
         """
-        self.search = search
         self.config = config or ThumbnailConfig()
         self._known = dict(known or {})
         good, bad = zip(*descriptions.QUALITY, strict=True)
         texts = [*descriptions.UNSAFE, *descriptions.SAFE, *good, *bad]
-        vectors = unit_rows(search.encoder.embed_text(texts), "description")
+        vectors = unit_rows(encoder.embed_text(texts), "description")
         ends = np.cumsum([len(descriptions.UNSAFE) + len(descriptions.SAFE), len(good)])
         self._safety_TD, self._good_PD, self._bad_PD = np.split(vectors, ends)
 
-    def of(self, document: Document, query: Query, *, most: int | None = None) -> Thumbnails:
-        """Choose at most ``most`` images of a document for a query's text, image or both.
+    def choose(
+        self,
+        document: Document,
+        images: Sequence[DocumentImage],
+        vectors_ND: np.ndarray,
+        query_D: np.ndarray,
+        *,
+        most: int | None = None,
+    ) -> Thumbnails:
+        """Choose at most ``most`` images of a document for a query.
+
+        Args:
+            images: those of its different images that have vectors, in its order.
+            vectors_ND, query_D: of length 1.
 
         Raises:
             ConfigError: ``most`` below 1.
         """
-        images, vectors_ND = self.search.images_of(document)
-        similarity_N = vectors_ND @ self.search.vector(query)
-        unsafe_N, quality_N = self._judged(images, vectors_ND)
+        similarity_N = vectors_ND @ query_D
+        unsafe_N, quality_N = self.judged(images, vectors_ND)
         found = rank(
             similarity_N,
             vectors_ND,
@@ -154,27 +163,10 @@ class Thumbnailer:
             ),
         )
 
-    def first(self, document: Document, query: Query) -> Thumbnails:
-        """The document's first image whatever it is: what there was before (slide 5.2, ASIS)."""
-        images, vectors_ND = self.search.images_of(document)
-        if not images or images[0].hash != document.images[0].hash:
-            left_out = tuple(_missing(image) for image in document.images[:1])
-            return Thumbnails(document=document, chosen=(), left_out=left_out)
-        unsafe_N, quality_N = self._judged(images, vectors_ND)
-        similarity = float(vectors_ND[0] @ self.search.vector(query))
-        one = Seen(
-            image=images[0],
-            similarity=similarity,
-            unsafe=float(unsafe_N[0]),
-            quality=float(quality_N[0]),
-            score=similarity,
-            parts={"similarity": similarity},
-        )
-        return Thumbnails(document=document, chosen=(one,), left_out=())
-
-    def _judged(
-        self, images: list[DocumentImage], vectors_ND: np.ndarray
+    def judged(
+        self, images: Sequence[DocumentImage], vectors_ND: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
+        """How probably each image is unsafe, and how good it is, both (N,) from 0 to 1."""
         unsafe_N = descriptions.probability(vectors_ND, self._safety_TD, len(descriptions.UNSAFE))
         quality_N = descriptions.goodness(vectors_ND, self._good_PD, self._bad_PD)
         for number, image in enumerate(images):
@@ -185,6 +177,62 @@ class Thumbnailer:
                 quality_N[number] = known.quality
         # Sums of float32 end a little beyond what probabilities can be.
         return np.clip(unsafe_N, 0, 1), np.clip(quality_N, 0, 1)
+
+
+class Thumbnailer:
+    """Chooses images of documents for queries.
+
+    Attributes:
+        search: where the documents are.
+    """
+
+    def __init__(
+        self,
+        search: DocumentSearch,
+        config: ThumbnailConfig | None = None,
+        *,
+        known: Mapping[str, Known] | None = None,
+    ) -> None:
+        """Embed the descriptions.
+
+        Args:
+            known: what is known of images, by their hash.
+        """
+        self.search = search
+        self._chooser = Chooser(search.encoder, config, known=known)
+
+    @property
+    def config(self) -> ThumbnailConfig:
+        """What a thumbnail has to be."""
+        return self._chooser.config
+
+    def of(self, document: Document, query: Query, *, most: int | None = None) -> Thumbnails:
+        """Choose at most ``most`` images of a document for a query's text, image or both.
+
+        Raises:
+            ConfigError: ``most`` below 1.
+        """
+        images, vectors_ND = self.search.images_of(document)
+        query_D = self.search.vector(query)
+        return self._chooser.choose(document, images, vectors_ND, query_D, most=most)
+
+    def first(self, document: Document, query: Query) -> Thumbnails:
+        """The document's first image whatever it is: what there was before (slide 5.2, ASIS)."""
+        images, vectors_ND = self.search.images_of(document)
+        if not images or images[0].hash != document.images[0].hash:
+            left_out = tuple(_missing(image) for image in document.images[:1])
+            return Thumbnails(document=document, chosen=(), left_out=left_out)
+        unsafe_N, quality_N = self._chooser.judged(images, vectors_ND)
+        similarity = float(vectors_ND[0] @ self.search.vector(query))
+        one = Seen(
+            image=images[0],
+            similarity=similarity,
+            unsafe=float(unsafe_N[0]),
+            quality=float(quality_N[0]),
+            score=similarity,
+            parts={"similarity": similarity},
+        )
+        return Thumbnails(document=document, chosen=(one,), left_out=())
 
 
 def _missing(image: DocumentImage) -> Seen:

@@ -7,12 +7,13 @@ import base64
 import contextlib
 import hashlib
 import io
+import math
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 import numpy as np
@@ -32,6 +33,8 @@ from kmm_jax.search.document_view import DocumentHit, DocumentView, NoDocumentEr
 from kmm_jax.search.document_view import Query as Asked
 from kmm_jax.search.documents import Document, DocumentImage
 from kmm_jax.search.pictures import PictureFolder
+from kmm_jax.search.thumbnail import Known, Thumbnails
+from kmm_jax.search.thumbnail_ranking import ThumbnailConfig
 from kmm_jax.serving import schemas, uploads
 from kmm_jax.serving.gate import ID, Gate
 from kmm_jax.serving.keys import Keys
@@ -44,6 +47,11 @@ from kmm_jax.text.normalize import normalize
 _SNIPPET = 240
 _SIDES = (96, 2_048)
 _PAGE = Path(__file__).parent / "page"
+_REASONS: dict[str, Literal["unsafe", "below_floor", "not_indexed"]] = {
+    "unsafe": "unsafe",
+    "below the floor": "below_floor",
+    "not indexed": "not_indexed",
+}
 _WRONG: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ProblemResponse, "description": what}
     for status, what in (
@@ -73,6 +81,8 @@ def build(
     keys: Keys | None = None,
     pictures: Path | None = None,
     painter: Painter | None = None,
+    thumbnails: ThumbnailConfig | None = None,
+    known: Mapping[str, Known] | None = None,
 ) -> Gate:
     """The service as an ASGI application.
 
@@ -80,6 +90,8 @@ def build(
         folder: of documents.
         pictures: where the paths of documents' images begin.
         painter: makes pictures from prompts.
+        thumbnails: what an image must be to stand for its document.
+        known: what is known of images beside what the model says, by their hash.
 
     Raises:
         DataError: no documents, or damaged.
@@ -87,7 +99,13 @@ def build(
     """
     settings = settings or Settings()
     service = Service(
-        folder, encoder, settings=settings, pictures=PictureFolder(pictures), painter=painter
+        folder,
+        encoder,
+        settings=settings,
+        pictures=PictureFolder(pictures),
+        painter=painter,
+        thumbnails=thumbnails,
+        known=known,
     )
 
     @contextlib.asynccontextmanager
@@ -199,22 +217,15 @@ def _add_search(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/thumbnails", response_model=schemas.ThumbnailResponse, tags=["search"])
     async def thumbnails(request: schemas.ThumbnailRequest) -> schemas.ThumbnailResponse:
-        """Rank a document's images by how well they show what a text says."""
+        """Choose the images of a document that show what a text says; say why others are not."""
         text = _text(service, request.text)
         if not text:
             raise ProblemError(422, "invalid", "text: it says nothing")
         view = service.view
         document = await service.work(lambda: view.document(request.document))
-        vectors = await service.work(lambda: view.image_vectors(document))
         vector = await service.vectors.text(text)
-        scores = {hash: float(vector @ each) for hash, each in vectors.items()}
-        images = {each.hash: each for each in document.images}
-        return schemas.ThumbnailResponse(
-            thumbnails=[
-                schemas.Thumbnail(image=_image(document, images[hash]), score=scores[hash])
-                for hash in sorted(scores, key=lambda each: -scores[each])
-            ]
-        )
+        found = await service.work(lambda: service.choose(view, document, vector, request.most))
+        return _thumbnails(found, service.thumbnails.floor)
 
     @app.get("/v1/heat", response_model=schemas.HeatResponse, tags=["search"])
     async def heat(
@@ -428,6 +439,33 @@ def _hit(rank: int, hit: DocumentHit) -> schemas.Hit:
         image=_image(document, hit.image) if hit.image else None,
         images=len(document.images),
     )
+
+
+def _thumbnails(found: Thumbnails, floor: float | None) -> schemas.ThumbnailResponse:
+    return schemas.ThumbnailResponse(
+        thumbnails=[
+            schemas.Thumbnail(
+                image=_image(found.document, each.image),
+                score=each.score or 0.0,
+                terms=schemas.ThumbnailTerms(**each.parts),
+            )
+            for each in found.chosen
+        ],
+        left_out=[
+            schemas.LeftOutThumbnail(
+                image=_image(found.document, each.image),
+                reason=_REASONS[each.reason or "not indexed"],
+                similarity=_number(each.similarity),
+                unsafe=_number(each.unsafe),
+            )
+            for each in found.left_out
+        ],
+        floor=floor,
+    )
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _image(document: Document, image: DocumentImage) -> schemas.FoundImage:

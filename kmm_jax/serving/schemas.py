@@ -140,23 +140,45 @@ class SearchResponse(BaseModel):
 
 
 class ThumbnailRequest(_Said):
-    """Which image of a document shows best what a text says (slide 5.2)."""
+    """Which images of a document may stand for it under a text (slide 5.2)."""
 
     document: Id
     text: str = Field(min_length=1, examples=["밀면"])
+    most: int | None = Field(None, ge=1, le=1_000, description="Images to choose; all by default.")
+
+
+class ThumbnailTerms(BaseModel):
+    """What each term adds to a score, in cosines."""
+
+    similarity: float = Field(description="Of text and image.")
+    quality: float
+    safety: float = Field(description="0 or less: what it loses by being probably unsafe.")
+    diversity: float = Field(description="0 or less: what it loses by being like one before it.")
 
 
 class Thumbnail(BaseModel):
-    """An image of the document with its similarity to the text."""
+    """An image of the document that may stand for it."""
 
     image: FoundImage
-    score: float = Field(description="Cosine similarity of text and image.")
+    score: float = Field(description="The sum of the terms.")
+    terms: ThumbnailTerms
+
+
+class LeftOutThumbnail(BaseModel):
+    """An image of the document that is not shown, and why."""
+
+    image: FoundImage
+    reason: Literal["unsafe", "below_floor", "not_indexed"]
+    similarity: float | None = Field(description="Of text and image, where that is known.")
+    unsafe: float | None = Field(description="How probably it is so, where that is known.")
 
 
 class ThumbnailResponse(BaseModel):
-    """The images of a document, the one that fits best first."""
+    """The images of a document, the best first; none where no picture is better than any."""
 
     thumbnails: list[Thumbnail]
+    left_out: list[LeftOutThumbnail]
+    floor: float | None = Field(description="Similarity below which no image is shown.")
 
 
 class HeatResponse(BaseModel):

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +15,10 @@ from PIL import Image
 from kmm_jax.errors import DataError
 from kmm_jax.search.document_search import Encoder
 from kmm_jax.search.document_view import DocumentView, Query
+from kmm_jax.search.documents import Document
 from kmm_jax.search.pictures import PictureFolder
+from kmm_jax.search.thumbnail import Chooser, Known, Thumbnails
+from kmm_jax.search.thumbnail_ranking import ThumbnailConfig
 from kmm_jax.serving.library import Library
 from kmm_jax.serving.painting import Painter
 from kmm_jax.serving.problems import ProblemError
@@ -36,6 +39,7 @@ class Service:
         failure: why it never will be.
         model_hash: names the model.
         painter: makes pictures from prompts; None where no generator was loaded.
+        thumbnails: what an image must be to stand for its document.
     """
 
     def __init__(
@@ -46,6 +50,8 @@ class Service:
         settings: Settings,
         pictures: PictureFolder,
         painter: Painter | None = None,
+        thumbnails: ThumbnailConfig | None = None,
+        known: Mapping[str, Known] | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
@@ -54,6 +60,9 @@ class Service:
         self.model_hash = encoder.hash
         self._pictures = pictures
         self.painter = painter
+        self.thumbnails = thumbnails or ThumbnailConfig()
+        self._encoder, self._known = encoder, known
+        self._chooser: Chooser | None = None
         self._library = Library(folder, encoder)
         self._threads = concurrent.futures.ThreadPoolExecutor(settings.threads, "work")
         self._beside = concurrent.futures.ThreadPoolExecutor(1, "beside")
@@ -98,6 +107,17 @@ class Service:
             log("picture cannot be had", level=30, document=document, reason=str(error))
             raise ProblemError(404, "not_found", "the image cannot be had") from error
 
+    def choose(
+        self, view: DocumentView, document: Document, vector: np.ndarray, most: int | None
+    ) -> Thumbnails:
+        """The images of a document that may stand for it under a text's vector (D,); blocks."""
+        assert self._chooser is not None, "nothing is asked before it is ready"
+        found = view.image_vectors(document)
+        first = {image.hash: image for image in reversed(document.images)}
+        images = [first[hash] for hash in found]
+        vectors = np.stack(list(found.values())) if found else np.zeros((0, view.dim), np.float32)
+        return self._chooser.choose(document, images, vectors, vector, most=most)
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Warm up, and look for new versions until the block ends."""
@@ -120,6 +140,9 @@ class Service:
         try:
             await self.work(self.vectors.warm_up)
             await self.work(self._first_search)
+            self._chooser = await self.work(
+                lambda: Chooser(self._encoder, self.thumbnails, known=self._known)
+            )
             if self.painter is not None:
                 await self.work(self.painter.warm_up)
         except Exception as error:
@@ -147,6 +170,8 @@ class Service:
                 log("a new version cannot be opened", level=40, error=True)
                 continue
             if newer:
+                # Of what was purged, perhaps by whoever searched with it.
+                self.vectors.forget_pictures()
                 self.metrics.versions.inc()
                 self._count()
                 log("new version", version=self.view.version, documents=len(self.view))

@@ -91,6 +91,10 @@ class Vectors:
         """Of a picture that was here before."""
         return self._kept.get(digest)
 
+    def forget_pictures(self) -> None:
+        """Keep no vector of a picture that was searched with."""
+        self._kept.drop(lambda key: isinstance(key, bytes))
+
     async def heat(self, picture: Image.Image, text: str) -> np.ndarray:
         """(G, G), rows first, over the central square of the picture."""
         assert self._heats is not None, "ask sees_where first"
@@ -114,6 +118,10 @@ class _Latest:
         if key in self._rows:
             self._rows.move_to_end(key)
         return self._rows.get(key)
+
+    def drop(self, is_gone: Callable[[str | bytes], bool]) -> None:
+        for key in [key for key in self._rows if is_gone(key)]:
+            del self._rows[key]
 
     def put(self, key: str | bytes, row: np.ndarray) -> np.ndarray:
         self._rows[key] = row

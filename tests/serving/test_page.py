@@ -143,7 +143,11 @@ def test_the_keyboard_is_enough(page: browser.Page) -> None:
     page.press("ArrowLeft")
     page.press("t")
     page.until("document.querySelector('#chooser').open")
-    page.until("document.querySelectorAll('#thumbnails img').length == 1")
+    page.until("document.querySelectorAll('#thumbnails button img').length == 1")
+    # The image whose path leads out of the folder was never indexed.
+    left = "document.querySelector('#thumbnails .leftout')"
+    assert page.run(f"{left}.innerText.trim()") == "아직 찾을 수 없는 사진"
+    assert page.run("document.querySelector('#thumbnails button').title").startswith("유사도 ")
     page.run("document.querySelector('#thumbnails button').click()")
     page.until("!document.querySelector('#chooser').open")
     page.run("document.querySelector('.hit').focus()")

@@ -115,27 +115,56 @@ def test_any_text_is_answered(client: Any, text: str) -> None:
     assert len(found(client, text=text, k=3)["hits"]) == 3
 
 
-def test_thumbnails_are_ranked_by_what_they_show(tmp_path: Path) -> None:
+def test_thumbnails_are_chosen_with_their_reasons(tmp_path: Path) -> None:
     from starlette.testclient import TestClient
 
     from kmm_jax.search.documents import document
     from kmm_jax.search.pictures import PictureFolder
+    from kmm_jax.search.thumbnail import Known
+    from kmm_jax.search.thumbnail_ranking import ThumbnailConfig
     from kmm_jax.serving.app import build
     from tests.serving.served import make_documents, wait_until
 
     documents = make_documents(tmp_path / "d", tmp_path / "p")
     images = [{"hash": f"h{each}", "path": f"{each}.png"} for each in ("빨간", "초록", "파란")]
+    copy, lost = {"hash": "copy", "path": "초록.png"}, {"hash": "lost", "path": "lost.png"}
     documents.put(
-        [document({"id": "a/b?c", "title": "여러 장", "images": images})],
+        [document({"id": "a/b?c", "title": "여러 장", "images": [*images, copy, lost]})],
         PictureFolder(tmp_path / "p"),
     )
-    app = build(tmp_path / "d", Colors(), pictures=tmp_path / "p")
+    app = build(
+        tmp_path / "d",
+        Colors(),
+        pictures=tmp_path / "p",
+        thumbnails=ThumbnailConfig(floor=0.5),
+        known={"h파란": Known(unsafe=0.9), "copy": Known(unsafe=0.0, quality=1.0)},
+    )
     with TestClient(app, base_url="http://localhost") as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)
         asked = {"document": "a/b?c", "text": "초록 우산"}
-        ranked = client.post("/v1/thumbnails", json=asked).json()["thumbnails"]
-        assert ranked[0]["image"]["hash"] == "h초록" and len(ranked) == 3
-        assert ranked[0]["score"] > ranked[1]["score"]
+        said = client.post("/v1/thumbnails", json=asked).json()
+        ranked = said["thumbnails"]
+        assert [each["image"]["hash"] for each in ranked] == ["copy", "h초록"]
+        assert said["floor"] == 0.5
+        for each in ranked:
+            assert each["score"] == pytest.approx(sum(each["terms"].values()))
+        best, second = (each["terms"] for each in ranked)
+        assert best["similarity"] == second["similarity"] == pytest.approx(1, abs=1e-3)
+        assert best["quality"] == pytest.approx(0.02) and best["safety"] == best["diversity"] == 0
+        assert second["diversity"] == pytest.approx(-0.1, abs=1e-3) and second["safety"] < 0
+        left = {each["image"]["hash"]: each for each in said["left_out"]}
+        assert {hash: each["reason"] for hash, each in left.items()} == {
+            "h빨간": "below_floor",
+            "h파란": "unsafe",
+            "lost": "not_indexed",
+        }
+        assert left["h파란"]["unsafe"] == pytest.approx(0.9) and left["lost"]["similarity"] is None
+        one = client.post("/v1/thumbnails", json={**asked, "most": 1}).json()
+        assert len(one["thumbnails"]) == 1
+        assert client.post("/v1/thumbnails", json={**asked, "most": 0}).status_code == 422
+        # No picture is better than one that does not fit.
+        none = client.post("/v1/thumbnails", json={**asked, "text": "바다"}).json()
+        assert not none["thumbnails"] and len(none["left_out"]) == 5
         shown = client.get(ranked[0]["image"]["url"])
         assert Image.open(io.BytesIO(shown.content)).getpixel((2, 2))[1] > 250  # type: ignore[index]
         # This model says of nothing where it sees it.

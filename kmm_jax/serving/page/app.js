@@ -261,12 +261,23 @@ async function heat(hit, image, canvas) {
 async function choose(hit, chosen) {
   try {
     const response = await call("/v1/thumbnails", { body: { document: hit.id, text: query.text } });
-    const { thumbnails } = await response.json();
+    const { thumbnails, left_out } = await response.json();
     $("choosertitle").textContent = hit.title;
-    $("thumbnails").replaceChildren(...thumbnails.map(({ image, score }) => {
+    $("choosersaid").textContent = thumbnails.length ? "" : say("nothumbnail");
+    const shownAs = (image) => {
       const picture = make("img", { alt: image.caption || hit.title });
       show(picture, image.url, 240);
-      return make("li", {}, make("button", { type: "button", onclick: () => { chosen(image); $("chooser").close(); } }, picture, score.toFixed(3)));
+      return picture;
+    };
+    $("thumbnails").replaceChildren(...thumbnails.map(({ image, score, terms }) => {
+      const why = Object.entries(terms).map(([name, value]) => `${say(name)} ${value.toFixed(3)}`).join(" · ");
+      return make("li", {}, make("button", { type: "button", title: why, onclick: () => { chosen(image); $("chooser").close(); } },
+        shownAs(image), make("span", { textContent: score.toFixed(3) })));
+    }), ...left_out.map(({ image, reason, similarity }) => {
+      // What is dangerous is not shown here either.
+      const picture = reason === "unsafe" ? make("div", { className: "unseen" }) : shownAs(image);
+      const why = reason === "below_floor" && similarity !== null ? `${say(reason)} (${similarity.toFixed(3)})` : say(reason);
+      return make("li", { className: "leftout" }, picture, make("span", { textContent: why }));
     }));
     $("chooser").showModal();
   } catch (error) { failed(error, () => choose(hit, chosen)); }

@@ -11,6 +11,8 @@ export const WORDS = {
     wrongkey: "키가 맞지 않습니다", likeof: (title) => `비슷한 것: ${title}`, remove: (what) => `${what} 빼기`,
     help: "단축키: / 검색창 · ←→↑↓ 결과 사이 · M 비슷한 것 · T 대표 사진 · Esc 처음으로. 사진은 끌어다 놓거나 붙여 넣어도 됩니다.",
     yes: "예", no: "아니요", title: "kmm 검색", draw: "그리기", drawing: "그리는 중…", drawn: "다 그렸습니다",
+    nothumbnail: "보여 줄 만한 사진이 없습니다", unsafe: "위험할 수 있는 사진", below_floor: "관련이 적은 사진", not_indexed: "아직 찾을 수 없는 사진",
+    similarity: "유사도", quality: "품질", safety: "안전", diversity: "다양성",
     blackened: "안전 필터가 가린 그림입니다", searchwith: "이 그림으로 찾기", describe: "그릴 것을 쓰세요",
   },
   en: {
@@ -23,6 +25,8 @@ export const WORDS = {
     wrongkey: "The key is wrong", likeof: (title) => `Like: ${title}`, remove: (what) => `Remove ${what}`,
     help: "Keys: / search box · arrows between results · M more like this · T thumbnail · Esc start again. Pictures can be dropped or pasted.",
     yes: "yes", no: "no", title: "kmm search", draw: "Draw", drawing: "Drawing…", drawn: "Drawn",
+    nothumbnail: "No picture is fit to be shown", unsafe: "may be unsafe", below_floor: "fits too little", not_indexed: "not searched yet",
+    similarity: "similarity", quality: "quality", safety: "safety", diversity: "diversity",
     blackened: "The safety filter hides this picture", searchwith: "Search with this picture", describe: "Say what to draw",
   },
 };
