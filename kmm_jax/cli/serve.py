@@ -6,10 +6,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kmm_jax.cli import documents_thumbnail
 from kmm_jax.errors import UserError, require
+
+if TYPE_CHECKING:
+    from kmm_jax.retrieval.searched import Searched
 
 
 def add(commands: Any) -> None:
@@ -55,6 +58,14 @@ def add(commands: Any) -> None:
         metavar="TEXT=COSINE",
         help="blacken generated pictures that are this near to it; repeat it",
     )
+    command.add_argument(
+        "--image-index",
+        metavar="DIR|NAME",
+        help="search images here in the place of the documents' own index: a collection or a "
+        "folder of shards, or with --ray the name of an index on a cluster (kmm index serve); ids "
+        "are DOCUMENT/HASH",
+    )
+    command.add_argument("--ray", metavar="HOST:PORT", help="the cluster of --image-index")
     documents_thumbnail.add_config(command.add_argument_group("thumbnails of documents"))
     command.set_defaults(run=run)
 
@@ -102,11 +113,29 @@ def run(arguments: argparse.Namespace) -> int:
             painter=_painter(arguments, model),
             thumbnails=thumbnails,
             known=known,
+            images=_images(arguments),
         )
         set_up_logs()
         print(f"kmm serve: {address_of(opened, settings)}", file=sys.stderr, flush=True)
         server(app).run(sockets=[opened])
     return 0
+
+
+def _images(arguments: argparse.Namespace) -> Searched | None:
+    """The index of images that is named."""
+    named: str | None = arguments.image_index
+    if named is None:
+        if arguments.ray:
+            raise UserError("--ray needs --image-index, the name of an index on the cluster")
+        return None
+    if arguments.ray:
+        from kmm_jax.retrieval.cluster.index import ClusterIndex
+
+        return ClusterIndex.connect(arguments.ray, named)
+    from kmm_jax.retrieval.collection import Collection
+    from kmm_jax.retrieval.shards import Shards, is_sharded
+
+    return (Shards if is_sharded(Path(named)) else Collection).open(named)
 
 
 def _painter(arguments: argparse.Namespace, model: Any) -> Any:

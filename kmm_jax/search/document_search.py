@@ -24,6 +24,7 @@ from kmm_jax.files import read_json, write_json
 from kmm_jax.retrieval.collection import Collection
 from kmm_jax.retrieval.collection_files import is_collection
 from kmm_jax.retrieval.compose import compose
+from kmm_jax.retrieval.searched import Searched
 from kmm_jax.search.document_store import Change, DocumentStore
 from kmm_jax.search.document_view import DOCUMENT, DocumentHit, DocumentView, Query
 from kmm_jax.search.documents import Document, DocumentImage
@@ -86,11 +87,14 @@ class DocumentSearch:
         encoder: Encoder,
         *,
         notes: Mapping[str, Any] | None = None,
+        images: Searched | None = None,
     ) -> None:
         """Open a folder, made where it is not there.
 
         Args:
             notes: kept with a folder that is made, for `notes_of`; JSON values.
+            images: searched in the place of the folder's own index of images, with the same ids,
+                DOCUMENT/HASH, and columns.
 
         Raises:
             DataError: something in it is damaged.
@@ -104,6 +108,9 @@ class DocumentSearch:
         self._words = TextIndex.open(words) if words.is_dir() else TextIndex.create(words)
         self._titles = self._collection("titles")
         self._images = self._collection("images")
+        self._elsewhere = images
+        if images is not None:
+            images.check_model(encoder.hash)
 
     def _collection(self, name: str) -> Collection:
         folder, encoder = self.folder / name, self._encoder
@@ -112,6 +119,10 @@ class DocumentSearch:
         return Collection.create(
             folder, model_hash=encoder.hash, dim=encoder.embedding, metadata=self._notes
         )
+
+    @property
+    def _searched_images(self) -> Searched:
+        return self._images if self._elsewhere is None else self._elsewhere
 
     @property
     def encoder(self) -> Encoder:
@@ -194,7 +205,7 @@ class DocumentSearch:
 
     def view(self) -> DocumentView:
         """The documents as their indexes are now, which later changes leave as it is."""
-        return DocumentView(self.store, self._words, self._titles, self._images)
+        return DocumentView(self.store, self._words, self._titles, self._searched_images)
 
     def refresh(self) -> DocumentView:
         """See what other processes changed: a view of it."""
@@ -221,13 +232,14 @@ class DocumentSearch:
 
         An image is known by its hash: of several alike the first is given.
         """
+        index = self._searched_images
         found, rows = [], []
         for image in dict.fromkeys(image.hash for image in document.images):
             id = f"{document.id}/{image}"
-            if id in self._images:
+            if id in index:
                 found.append(next(each for each in document.images if each.hash == image))
-                rows.append(self._images.vector(id))
-        return found, np.stack(rows) if rows else np.zeros((0, self._images.dim), np.float32)
+                rows.append(index.vector(id))
+        return found, np.stack(rows) if rows else np.zeros((0, index.dim), np.float32)
 
 
 def check_documents(folder: str | os.PathLike[str]) -> None:

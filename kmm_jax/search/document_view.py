@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from kmm_jax.errors import UserError, nearest
-from kmm_jax.retrieval.collection import Collection
 from kmm_jax.retrieval.filters import Where
+from kmm_jax.retrieval.searched import Searched
 from kmm_jax.search.document_store import DocumentStore
 from kmm_jax.search.documents import Document, DocumentImage
 from kmm_jax.search.fusion import Fusion, fused
@@ -98,14 +99,25 @@ class DocumentView:
 
     Texts are shown as the store has them when they are asked for; what it no longer has is left
     out.
+
+    Attributes:
+        complete: whether all parts of the indexes answered all searches, since `noting`.
     """
 
+    complete: bool = True
+
     def __init__(
-        self, store: DocumentStore, words: TextIndex, titles: Collection, images: Collection
+        self, store: DocumentStore, words: TextIndex, titles: Searched, images: Searched
     ) -> None:
         """Hold on to what the indexes are now."""
         self.store = store
         self._words, self._titles, self._images = words.pinned(), titles.pinned(), images.pinned()
+
+    def noting(self) -> DocumentView:
+        """The same, for one search, after which it says whether that was complete."""
+        other = copy.copy(self)
+        other.complete = True
+        return other
 
     def __len__(self) -> int:
         """How many documents may be found."""
@@ -240,6 +252,7 @@ class DocumentView:
         self, query: Query, vector: np.ndarray, wanted: int
     ) -> tuple[list[tuple[str, float]], dict[str, str]]:
         found = self._images.search(vector, wanted, where=query.where)
+        self.complete = self.complete and found.complete
         ranking: dict[str, float] = {}
         best: dict[str, str] = {}
         for each, score in zip(found.ids[0], found.scores[0].tolist(), strict=True):

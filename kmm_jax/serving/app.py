@@ -28,6 +28,7 @@ from kmm_jax import __version__
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.generation.request import Request as Painting
 from kmm_jax.retrieval.compose import compose
+from kmm_jax.retrieval.searched import Searched, UnavailableError
 from kmm_jax.search.document_search import Encoder
 from kmm_jax.search.document_view import DocumentHit, DocumentView, NoDocumentError
 from kmm_jax.search.document_view import Query as Asked
@@ -42,6 +43,7 @@ from kmm_jax.serving.painting import Painter
 from kmm_jax.serving.problems import ProblemError, failed
 from kmm_jax.serving.service import Service
 from kmm_jax.serving.settings import Settings
+from kmm_jax.serving.telemetry import log
 from kmm_jax.text.normalize import normalize
 
 _SNIPPET = 240
@@ -65,7 +67,7 @@ _WRONG: dict[int | str, dict[str, Any]] = {
         (421, "a service without keys answers to localhost only"),
         (422, "a request that cannot be answered"),
         (429, "too many requests"),
-        (503, "warming up"),
+        (503, "warming up, or a part of the index does not answer"),
     )
 }
 
@@ -83,6 +85,7 @@ def build(
     painter: Painter | None = None,
     thumbnails: ThumbnailConfig | None = None,
     known: Mapping[str, Known] | None = None,
+    images: Searched | None = None,
 ) -> Gate:
     """The service as an ASGI application.
 
@@ -92,6 +95,7 @@ def build(
         painter: makes pictures from prompts.
         thumbnails: what an image must be to stand for its document.
         known: what is known of images beside what the model says, by their hash.
+        images: an index elsewhere in the place of the folder's own of images.
 
     Raises:
         DataError: no documents, or damaged.
@@ -106,6 +110,7 @@ def build(
         painter=painter,
         thumbnails=thumbnails,
         known=known,
+        images=images,
     )
 
     @contextlib.asynccontextmanager
@@ -168,6 +173,13 @@ def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _(_: Request, error: HTTPException) -> Response:
         return told(ProblemError(error.status_code, "refused", str(error.detail)))
+
+    @app.exception_handler(UnavailableError)
+    async def _(_: Request, error: UnavailableError) -> Response:
+        log("index does not answer", level=40, reason=str(error))
+        return told(
+            ProblemError(503, "unavailable", "a part of the index does not answer", retry_after=1)
+        )
 
     @app.exception_handler(UserError)
     async def _(_: Request, error: UserError) -> Response:
@@ -357,7 +369,7 @@ async def _searched(
         raise ProblemError(422, "invalid", "nothing to search for: give a text, an image or both")
     if data is not None and request.like is not None:
         raise ProblemError(422, "invalid", "an image and a document to be like: give one of them")
-    view = service.view
+    view = service.view.noting()
     text_D, image_D = await asyncio.gather(
         _text_vector(service, text), _image_vector(service, view, request, data)
     )
@@ -379,6 +391,7 @@ async def _searched(
             name: [schemas.FacetCount(value=value, count=count) for value, count in counts.items()]
             for name, counts in answer.facets.items()
         },
+        complete=view.complete,
         version=view.version,
         milliseconds=round(1e3 * (time.perf_counter() - started), 2),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from kmm_jax.retrieval.searched import Searched
 from kmm_jax.search.document_search import STORE, DocumentSearch, Encoder, check_documents
 from kmm_jax.search.document_view import DocumentView
 
@@ -25,15 +26,20 @@ class Library:
     _documents: DocumentSearch
     _opened: tuple[int, ...]
 
-    def __init__(self, folder: str | os.PathLike[str], encoder: Encoder) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], encoder: Encoder, images: Searched | None = None
+    ) -> None:
         """Open the folder.
+
+        Args:
+            images: an index elsewhere in the place of the folder's own of images.
 
         Raises:
             DataError: it holds no documents, or is damaged.
             UserError: it belongs to another model.
         """
         self._folder = Path(folder)
-        self._encoder = encoder
+        self._encoder, self._images = encoder, images
         self._open()
 
     def look(self) -> bool:
@@ -56,7 +62,7 @@ class Library:
         folder = self._folder.resolve()
         check_documents(folder)
         place = self._place()
-        documents = DocumentSearch(folder, self._encoder)
+        documents = DocumentSearch(folder, self._encoder, images=self._images)
         self.view = documents.view()
         self._documents, self._opened = documents, place
 

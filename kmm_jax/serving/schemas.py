@@ -135,6 +135,9 @@ class SearchResponse(BaseModel):
 
     hits: list[Hit]
     facets: dict[str, list[FacetCount]]
+    complete: bool = Field(
+        description="False where a part of the index did not answer and was left out."
+    )
     version: str = Field(description="Of the documents that were searched.")
     milliseconds: float
 

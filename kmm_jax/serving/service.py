@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from kmm_jax.errors import DataError
+from kmm_jax.retrieval.searched import Searched
 from kmm_jax.search.document_search import Encoder
 from kmm_jax.search.document_view import DocumentView, Query
 from kmm_jax.search.documents import Document
@@ -52,6 +53,7 @@ class Service:
         painter: Painter | None = None,
         thumbnails: ThumbnailConfig | None = None,
         known: Mapping[str, Known] | None = None,
+        images: Searched | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
@@ -63,7 +65,7 @@ class Service:
         self.thumbnails = thumbnails or ThumbnailConfig()
         self._encoder, self._known = encoder, known
         self._chooser: Chooser | None = None
-        self._library = Library(folder, encoder)
+        self._library = Library(folder, encoder, images)
         self._threads = concurrent.futures.ThreadPoolExecutor(settings.threads, "work")
         self._beside = concurrent.futures.ThreadPoolExecutor(1, "beside")
         self.vectors = Vectors(

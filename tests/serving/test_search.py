@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from kmm_jax.errors import UserError
 from kmm_jax.search.document_search import DocumentSearch
 from kmm_jax.search.document_view import Query
 from tests.search.colors import Colors
@@ -170,6 +173,64 @@ def test_thumbnails_are_chosen_with_their_reasons(tmp_path: Path) -> None:
         # This model says of nothing where it sees it.
         assert client.get("/v1/heat?document=a/b%3Fc&hash=h초록&text=x").status_code == 404
         assert not client.get("/v1/collection").json()["heat_maps"]
+
+
+def test_images_may_be_searched_in_an_index_elsewhere(tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from kmm_jax.retrieval import Collection
+    from kmm_jax.retrieval.collection import Found
+    from kmm_jax.retrieval.searched import UnavailableError
+    from kmm_jax.retrieval.shards import Shards
+    from kmm_jax.serving.app import build
+    from tests.serving.served import make_documents, wait_until
+
+    documents = make_documents(tmp_path / "d", tmp_path / "p")
+    rows = documents._images.ids()
+    for number in range(2):
+        shard = Collection.create(tmp_path / "i" / str(number), model_hash="colours", dim=4)
+        some = rows[number::2]
+        vectors = np.stack([documents._images.vector(each) for each in some])
+        shard.put(some, vectors, {"document": [each.rpartition("/")[0] for each in some]})
+    documents._images.delete(rows)
+
+    class Lame(Shards):
+        """A cluster with a shard that answers no more."""
+
+        fails: Any = None
+
+        def pinned(self) -> Lame:
+            return self
+
+        def search(self, *given: Any, **more: Any) -> Found:
+            if self.fails is not None:
+                raise self.fails
+            return dataclasses.replace(super().search(*given, **more), complete=False)
+
+    whole, lame = Shards.open(tmp_path / "i"), Lame.open(tmp_path / "i")
+    asked = {"text": "초록", "weights": {"words": 0, "text": 0}, "k": 5}
+    for index, complete in ((whole, True), (lame, False)):
+        app = build(tmp_path / "d", Colors(), images=index)
+        with TestClient(app, base_url="http://localhost") as client:
+            wait_until(lambda: client.get("/readyz").status_code == 200)
+            said = client.post("/v1/search", json=asked).json()
+            assert {hit["id"].partition("-")[0] for hit in said["hits"]} == {"초록"}
+            assert said["complete"] is complete and said["version"].endswith(index.version)
+            assert client.get("/v1/collection").json()["images"] == 15
+            if index is lame:
+                Lame.fails = UnavailableError("shard 1 of 2: a path of ours")
+                refused = client.post("/v1/search", json=asked)
+                assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
+                assert "path" not in refused.text
+    with pytest.raises(UserError, match="search with the model that made it"):
+        build(tmp_path / "d", Colors(), images=Shards.open(_of_another(tmp_path / "o")))
+
+
+def _of_another(folder: Path) -> Path:
+    from kmm_jax.retrieval import Collection
+
+    Collection.create(folder / "0", model_hash="another", dim=4)
+    return folder
 
 
 def test_documents_images_and_heat_are_shown(client: Any) -> None:

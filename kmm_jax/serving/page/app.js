@@ -89,7 +89,8 @@ async function search() {
     const response = await call("/v1/search", { body, signal: asked.signal });
     last = await response.json();
     drawResults();
-    status(last.hits.length ? say("found", last.hits.length, Math.round(last.milliseconds)) : say("nothing"));
+    const partly = last.complete ? "" : ` · ${say("partly")}`;
+    status((last.hits.length ? say("found", last.hits.length, Math.round(last.milliseconds)) : say("nothing")) + partly);
   } catch (error) { failed(error, search); }
 }
 
