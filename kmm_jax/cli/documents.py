@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kmm_jax.cli import documents_thumbnail
+from kmm_jax.cli import documents_relevance, documents_thumbnail
 from kmm_jax.cli.arguments import parse_where
 from kmm_jax.errors import UserError
 
@@ -51,7 +51,7 @@ def add(commands: Any) -> None:
         metavar="TAG=VALUE",
         help='only such; repeat it, or JSON: \'{"price": {"lt": 50000}}\'',
     )
-    search.add_argument("--fusion", choices=("rrf", "weighted"), default="rrf")
+    search.add_argument("--fusion", choices=("rrf", "weighted", "learned"), default="rrf")
     search.add_argument(
         "--weight",
         action="append",
@@ -60,11 +60,14 @@ def add(commands: Any) -> None:
     )
     search.add_argument("--json", action="store_true", help="print JSON")
     thumbnail = documents_thumbnail.add(actions)
+    evaluate, fit = documents_relevance.add(actions)
     for command, run in (
         (put, _put),
         (remove, _remove),
         (search, _search),
         (thumbnail, _thumbnail),
+        (evaluate, _evaluate),
+        (fit, _fit),
     ):
         command.add_argument("--model", metavar="MODEL", help="if it is not where it was")
         command.set_defaults(run=run)
@@ -130,6 +133,14 @@ def _thumbnail(arguments: argparse.Namespace) -> int:
     return documents_thumbnail.run(arguments, _open)
 
 
+def _evaluate(arguments: argparse.Namespace) -> int:
+    return documents_relevance.run_evaluate(arguments, _open_there)
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    return documents_relevance.run_fit(arguments, _open_there)
+
+
 def _row(rank: int, hit: DocumentHit) -> dict[str, Any]:
     return {
         "rank": rank,
@@ -150,6 +161,14 @@ def _open(arguments: argparse.Namespace) -> DocumentSearch:
     path = model_of(arguments.folder, arguments.model)
     notes = {"model_path": str(Path(path).resolve())}
     return DocumentSearch(arguments.folder, load(path), notes=notes)
+
+
+def _open_there(arguments: argparse.Namespace) -> DocumentSearch:
+    """Documents that are there already, even if a model is named."""
+    from kmm_jax.search.document_search import check_documents
+
+    check_documents(arguments.folder)
+    return _open(arguments)
 
 
 def model_of(folder: Path, named: str | None) -> str:

@@ -5,6 +5,7 @@ titles, ``image`` with those of all images, of which a document's best one count
 query is compared with both.
 
     documents.sqlite   words/ (Tantivy)   titles/ and images/ (collections)   current.json
+    fusion.json (what was learned from judged queries, if anything)
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import datetime
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
-from kmm_jax.errors import DataError
+from kmm_jax.errors import DataError, UserError
 from kmm_jax.files import read_json, write_json
 from kmm_jax.retrieval.collection import Collection
 from kmm_jax.retrieval.collection_files import is_collection
@@ -28,9 +29,12 @@ from kmm_jax.retrieval.searched import Searched
 from kmm_jax.search.document_store import Change, DocumentStore
 from kmm_jax.search.document_view import DOCUMENT, DocumentHit, DocumentView, Query
 from kmm_jax.search.documents import Document, DocumentImage
+from kmm_jax.search.learned_fusion import FusionFile, LearnedFusion
 from kmm_jax.search.text_index import TextIndex
+from kmm_jax.text.styles import Style, style_of
 
 STORE, _CURRENT = "documents.sqlite", "current.json"
+_TITLE_STYLE = "title_style"
 _BATCH = 256  # documents that become current at a time
 
 Pictures = Callable[[DocumentImage], Image.Image]
@@ -53,11 +57,26 @@ class Encoder(Protocol):
         ...
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, D), of length 1."""
+        """(N, D), of length 1; texts as people ask them."""
         ...
 
     def embed_image(self, images: Sequence[Any]) -> np.ndarray:
         """(N, D), of length 1."""
+        ...
+
+
+@runtime_checkable
+class StyledEncoder(Protocol):
+    """An encoder that may tell kinds of texts apart, as a Prompt-CoCa does (slide 3.2).
+
+    Attributes:
+        styled: whether it does.
+    """
+
+    styled: bool
+
+    def embed_text(self, texts: Sequence[str], style: Style | None = "query") -> np.ndarray:
+        """(N, D), of length 1; without a style, texts as people ask them."""
         ...
 
 
@@ -103,6 +122,9 @@ class DocumentSearch:
         self.folder = Path(folder)
         self._encoder = encoder
         self._notes = dict(notes or {})
+        self._title_style: Style | None = None
+        if isinstance(encoder, StyledEncoder) and encoder.styled:
+            self._title_style = style_of("title")
         self.store = DocumentStore(self.folder / STORE)
         words = self.folder / "words"
         self._words = TextIndex.open(words) if words.is_dir() else TextIndex.create(words)
@@ -111,13 +133,18 @@ class DocumentSearch:
         self._elsewhere = images
         if images is not None:
             images.check_model(encoder.hash)
+        # Titles of one folder have one style; before there was this note they had that of queries.
+        self._title_style = self._titles.metadata.get(_TITLE_STYLE)
 
     def _collection(self, name: str) -> Collection:
         folder, encoder = self.folder / name, self._encoder
         if is_collection(folder):
             return Collection.open(folder, model_hash=encoder.hash)
+        notes = dict(self._notes)
+        if name == "titles" and self._title_style is not None:
+            notes[_TITLE_STYLE] = self._title_style
         return Collection.create(
-            folder, model_hash=encoder.hash, dim=encoder.embedding, metadata=self._notes
+            folder, model_hash=encoder.hash, dim=encoder.embedding, metadata=notes
         )
 
     @property
@@ -168,9 +195,14 @@ class DocumentSearch:
         self._words.change([(each.id, words_of(each)) for each in there], gone)
         self._titles.delete(gone)
         if there:
-            vectors = self._encoder.embed_text([each.title for each in there])
+            vectors = self._title_vectors([each.title for each in there])
             self._titles.put([each.id for each in there], vectors, _columns(there))
         return self._apply_images([each.id for each in changes], there, pictures)
+
+    def _title_vectors(self, titles: Sequence[str]) -> np.ndarray:
+        if self._title_style is None or not isinstance(self._encoder, StyledEncoder):
+            return self._encoder.embed_text(titles)
+        return self._encoder.embed_text(titles, self._title_style)
 
     def _apply_images(
         self, changed: Sequence[str], documents: Sequence[Document], pictures: Pictures
@@ -205,7 +237,21 @@ class DocumentSearch:
 
     def view(self) -> DocumentView:
         """The documents as their indexes are now, which later changes leave as it is."""
-        return DocumentView(self.store, self._words, self._titles, self._searched_images)
+        learned = FusionFile(self.folder, self._encoder.hash)
+        return DocumentView(self.store, self._words, self._titles, self._searched_images, learned)
+
+    def learn(self, fusion: LearnedFusion) -> None:
+        """Keep a learned fusion with the documents, in the place of the one before.
+
+        Raises:
+            UserError: it was learned from another model's scores.
+        """
+        if fusion.model_hash != self._encoder.hash:
+            raise UserError(
+                f"this fusion was learned from the scores of model {fusion.model_hash}, the "
+                f"documents have {self._encoder.hash}"
+            )
+        fusion.save(FusionFile(self.folder, fusion.model_hash).path)
 
     def refresh(self) -> DocumentView:
         """See what other processes changed: a view of it."""

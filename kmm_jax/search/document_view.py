@@ -15,10 +15,10 @@ from kmm_jax.retrieval.filters import Where
 from kmm_jax.retrieval.searched import Searched
 from kmm_jax.search.document_store import DocumentStore
 from kmm_jax.search.documents import Document, DocumentImage
-from kmm_jax.search.fusion import Fusion, fused
+from kmm_jax.search.fusion import Fusion, Ranking, added, fused
+from kmm_jax.search.learned_fusion import DEPTH, MATCHERS, FusionFile, Kind, kind_of
 from kmm_jax.search.text_index import TextIndex
 
-MATCHERS = ("words", "text", "image")
 DOCUMENT = "document"
 _WIDER = 10  # a matcher is asked for so many times what is wanted, and for 100 at least
 
@@ -39,6 +39,7 @@ class Query:
         text_weight: of the text's vector against the image's, where there are both.
         where: conditions on tags, ``source`` and ``time``, as ``retrieval.filters`` has them.
         fusion, weights: how matchers become one ranking; a matcher of weight 0 is not asked.
+            ``learned`` is what was learned from judged queries of these documents.
 
     Raises:
         UserError: nothing to look for, or an image and ``like``.
@@ -62,6 +63,12 @@ class Query:
         for name in self.weights:
             if name not in MATCHERS:
                 raise UserError(f"no matcher {name!r}; there are {', '.join(MATCHERS)}")
+
+    @property
+    def kind(self) -> Kind:
+        """What it asks with."""
+        image = self.image is not None or self.image_vector is not None or bool(self.like)
+        return kind_of(text=bool(self.text.strip()), image=image)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,10 +114,16 @@ class DocumentView:
     complete: bool = True
 
     def __init__(
-        self, store: DocumentStore, words: TextIndex, titles: Searched, images: Searched
+        self,
+        store: DocumentStore,
+        words: TextIndex,
+        titles: Searched,
+        images: Searched,
+        learned: FusionFile,
     ) -> None:
         """Hold on to what the indexes are now."""
         self.store = store
+        self._learned = learned
         self._words, self._titles, self._images = words.pinned(), titles.pinned(), images.pinned()
 
     def noting(self) -> DocumentView:
@@ -130,8 +143,18 @@ class DocumentView:
 
     @property
     def version(self) -> str:
-        """Of the indexes; another one after each change of them."""
-        return f"{self._titles.version}.{self._images.version}"
+        """Of the indexes and the learned fusion; another one after each change of them."""
+        versions = (self._titles.version, self._images.version, self._learned.version)
+        return ".".join(str(each) for each in versions if each != "")
+
+    @property
+    def learned(self) -> bool:
+        """Whether there is a fusion that was learned for these documents and can be used."""
+        try:
+            self._learned.fusion()
+        except UserError:
+            return False
+        return True
 
     @property
     def images(self) -> int:
@@ -185,7 +208,9 @@ class DocumentView:
             facets: columns whose values are counted.
 
         Raises:
-            UserError: ``k`` below 1, conditions that do not fit the tags, or no such facet.
+            UserError: ``k`` below 1, conditions that do not fit the tags, no such facet, or a
+                learned fusion where none was learned.
+            DataError: the learned fusion is damaged.
         """
         if k < 1:
             raise UserError(f"k must be at least 1, found {k}")
@@ -194,6 +219,8 @@ class DocumentView:
             if name not in known:
                 raise UserError(f"no column {name!r} to count{nearest(name, known)}")
         wanted = max(100, _WIDER * k)
+        if query.fusion == "learned" and k <= DEPTH:
+            wanted = DEPTH
         ranked, best_image = self._ranked(query, vector, wanted)
         best = ranked[:k]
         documents = self.store.get(id for id, _ in best)
@@ -227,7 +254,26 @@ class DocumentView:
         self, query: Query, vector: np.ndarray, wanted: int
     ) -> tuple[list[tuple[str, dict[str, float]]], dict[str, str]]:
         """All candidates, and the image that matches best of those with any."""
-        rankings: dict[str, list[tuple[str, float]]] = {}
+        learned = self._learned.fusion() if query.fusion == "learned" else None
+        rankings, best_image = self.rankings(query, vector, wanted)
+        weights = {name: query.weights.get(name, 1.0) for name in rankings}
+        if learned is not None:
+            ranked = added(learned.shares(rankings, query.kind), weights)
+        else:
+            assert query.fusion != "learned"
+            ranked = fused(rankings, how=query.fusion, weights=weights)
+        return [each for each in ranked if each[0] != query.like], best_image
+
+    def rankings(
+        self, query: Query, vector: np.ndarray, wanted: int
+    ) -> tuple[dict[str, Ranking], dict[str, str]]:
+        """What each matcher that is asked finds, and the hash of each document's best image.
+
+        Args:
+            vector: (D,) of the query's text, image or both.
+            wanted: the most that each of them finds.
+        """
+        rankings: dict[str, Ranking] = {}
         best_image: dict[str, str] = {}
         weights = {name: query.weights.get(name, 1.0) for name in MATCHERS}
         if weights["words"] and query.text.strip():
@@ -237,9 +283,7 @@ class DocumentView:
             rankings["text"] = list(zip(found.ids[0], found.scores[0].tolist(), strict=True))
         if weights["image"] and len(self._images):
             rankings["image"], best_image = self._by_images(query, vector, wanted)
-        weights = {name: weight for name, weight in weights.items() if name in rankings}
-        ranked = fused(rankings, how=query.fusion, weights=weights)
-        return [each for each in ranked if each[0] != query.like], best_image
+        return rankings, best_image
 
     def _by_words(self, query: Query, wanted: int) -> list[tuple[str, float]]:
         if query.where is None:

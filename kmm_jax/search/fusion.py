@@ -1,7 +1,8 @@
 """One ranking of several matchers' rankings.
 
 ``rrf`` needs no scores (Cormack, Clarke and Buettcher, SIGIR 2009); ``weighted`` adds scores that
-were brought to one scale: the best of a list is 1, the last of it, or what is not in it, 0.
+were brought to one scale: the best of a list is 1, the last of it, or what is not in it, 0. What is
+learned from judgements is ``learned_fusion``'s.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Literal
 
 from kmm_jax.errors import UserError
 
-Fusion = Literal["rrf", "weighted"]
+Rule = Literal["rrf", "weighted"]
+Fusion = Literal["rrf", "weighted", "learned"]
 Ranking = Sequence[tuple[str, float]]
 """Ids with their scores, best first."""
 
@@ -21,7 +23,7 @@ RANK_CONSTANT = 60
 def fused(
     rankings: Mapping[str, Ranking],
     *,
-    how: Fusion = "rrf",
+    how: Rule = "rrf",
     weights: Mapping[str, float] | None = None,
 ) -> list[tuple[str, dict[str, float]]]:
     """Ids with what each matcher adds to their score, the highest sum first.
@@ -34,24 +36,40 @@ def fused(
     Raises:
         UserError: a weight below 0, or of a matcher that is not there.
     """
+    share = by_rank if how == "rrf" else by_score
+    return added({name: share(ranking) for name, ranking in rankings.items()}, weights)
+
+
+def added(
+    shares: Mapping[str, Ranking], weights: Mapping[str, float] | None = None
+) -> list[tuple[str, dict[str, float]]]:
+    """What each matcher gives to ids, weighted and added up, as `fused` has it.
+
+    Raises:
+        UserError: a weight below 0, or of a matcher that is not there.
+    """
     weights = dict(weights or {})
     for name, weight in weights.items():
-        if name not in rankings or not weight >= 0:
+        if name not in shares or not weight >= 0:
             raise UserError(
-                f"weight {name}={weight}: weights are of {', '.join(rankings)}, and 0 or more"
+                f"weight {name}={weight}: weights are of {', '.join(shares)}, and 0 or more"
             )
     parts: dict[str, dict[str, float]] = {}
-    for name, ranking in rankings.items():
+    for name, ranking in shares.items():
         weight = weights.get(name, 1.0)
-        for id, share in _shares(ranking, how):
+        for id, share in ranking:
             if weight and name not in parts.get(id, {}):  # the first place of an id counts
                 parts.setdefault(id, {})[name] = weight * share
     return sorted(parts.items(), key=lambda each: (-sum(each[1].values()), each[0]))
 
 
-def _shares(ranking: Ranking, how: Fusion) -> list[tuple[str, float]]:
-    if how == "rrf":
-        return [(id, 1 / (RANK_CONSTANT + rank)) for rank, (id, _) in enumerate(ranking, start=1)]
+def by_rank(ranking: Ranking) -> list[tuple[str, float]]:
+    """Ids with ``1 / (60 + rank)``; ranks count from 1."""
+    return [(id, 1 / (RANK_CONSTANT + rank)) for rank, (id, _) in enumerate(ranking, start=1)]
+
+
+def by_score(ranking: Ranking) -> list[tuple[str, float]]:
+    """Ids with their scores on one scale: 1 for the best of the list, 0 for its last."""
     if not ranking:
         return []
     best, worst = ranking[0][1], ranking[-1][1]

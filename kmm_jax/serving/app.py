@@ -269,6 +269,7 @@ def _add_documents(app: FastAPI, service: Service) -> None:
             version=view.version,
             model=service.model_hash,
             columns=view.columns,
+            learned=view.learned,
             heat_maps=service.vectors.sees_where and service.has_pictures,
             pictures=service.has_pictures,
             generates=service.painter is not None,

@@ -92,7 +92,11 @@ class SearchRequest(_Said):
     text_weight: float = Field(0.5, ge=0, le=1, description="Of the text against the image.")
     k: int = Field(20, ge=1, le=100, description="Documents to find.")
     where: Conditions = Field(default_factory=dict)
-    fusion: Literal["rrf", "weighted"] = "rrf"
+    fusion: Literal["rrf", "weighted", "learned"] = Field(
+        "rrf",
+        description="How matchers become one ranking; learned: from judged queries, where the "
+        "collection says that it has learned.",
+    )
     weights: Weights = Field(default_factory=Weights)
     facets: list[Id] = Field(
         default_factory=list, max_length=20, description="Tags whose values are counted."
@@ -231,6 +235,7 @@ class Collection(BaseModel):
     version: str
     model: str = Field(description="Names the model whose vectors these are.")
     columns: dict[str, str] = Field(description="What may be filtered by, with its type.")
+    learned: bool = Field(description="Whether a fusion was learned from judged queries.")
     heat_maps: bool = Field(description="Whether there are heat-maps.")
     pictures: bool = Field(description="Whether images are shown.")
     generates: bool = Field(description="Whether pictures are made from prompts.")

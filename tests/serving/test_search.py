@@ -245,3 +245,38 @@ def test_documents_images_and_heat_are_shown(client: Any) -> None:
     about = client.get("/v1/collection").json()
     assert about["documents"] == 15 and about["images"] == 15 and about["heat_maps"]
     assert about["columns"]["kind"] == "list<element: string>" and about["pictures"]
+
+
+def test_a_learned_fusion_is_asked_for_by_name(shop: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from starlette.testclient import TestClient
+
+    from kmm_jax.search.learned_fusion import KINDS, LearnedFusion
+    from kmm_jax.serving.app import build
+    from kmm_jax.serving.settings import Settings
+    from tests.serving.served import wait_until
+
+    shutil.copytree(shop / "documents", tmp_path / "documents")
+    app = build(tmp_path / "documents", Colors(), settings=Settings(refresh=0.2))
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as served:
+        wait_until(lambda: served.get("/readyz").status_code == 200)
+
+        def learned() -> bool:
+            return bool(served.get("/v1/collection").json()["learned"])
+
+        asked = {"text": "초록 셔츠", "fusion": "learned", "k": 5}
+        refused = served.post("/v1/search", json=asked)
+        assert refused.status_code == 422 and not learned()
+        assert "no fusion was learned for these documents" in refused.json()["error"]["message"]
+        # The words' score alone: what was learned meanwhile is taken up.
+        weights = {kind: np.zeros((3, 4)) for kind in KINDS}
+        weights["text"][0, 3] = 2.0
+        library = DocumentSearch(tmp_path / "documents", Colors())
+        library.learn(LearnedFusion(weights=weights, model_hash="colours"))
+        wait_until(learned)
+        hits = found(served, **asked)["hits"]
+        expected = library.search(Query(text="초록 셔츠", fusion="learned"), 5)
+        assert [hit["id"] for hit in hits] == [hit.document.id for hit in expected]
+        assert hits[0]["id"] == "초록-셔츠" and hits[0]["parts"]["words"] > 0
+        assert hits[0]["parts"]["image"] == 0

@@ -82,7 +82,7 @@ async function search() {
   if (!query.text && !query.picture && !query.like) { last = null; drawResults(); status(""); return; }
   asked = new AbortController();
   status(say("searching"));
-  const body = { text: query.text, k: 48, text_weight: query.weight, where: query.where, facets: columns() };
+  const body = { text: query.text, k: 48, text_weight: query.weight, where: query.where, facets: columns(), fusion: collection?.learned ? "learned" : "rrf" };
   if (query.picture) body.image = query.picture;
   if (query.like) body.like = query.like.id;
   try {
