@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,13 +44,36 @@ def prepare(name: str, recipe: Recipe, output: Path, *, folder: Path | None) -> 
     prepared = Prepared(
         train=str(data / "train-*.tar"), test=str(data / "test-*.tar"), tokenizer=data / "tokenizer"
     )
+    _tokenizer(prepared, {**made, "vocabulary": recipe.vocabulary}, data)
+    return prepared
+
+
+def prepare_together(
+    recipes: Mapping[str, Recipe], output: Path, *, folder: Path | None, vocabulary: int
+) -> Prepared:
+    """The same for one model of several sets: ``output/data/NAME`` for each, one tokenizer.
+
+    Raises:
+        DataError: a data set is not there.
+    """
+    data = output / "data"
+    made = {name: _shards(name, each, data / name, folder) for name, each in recipes.items()}
+    prepared = Prepared(
+        train=str(data / "*" / "train-*.tar"),
+        test=str(data / "*" / "test-*.tar"),
+        tokenizer=data / "tokenizer",
+    )
+    _tokenizer(prepared, {**made, "vocabulary": vocabulary}, data)
+    return prepared
+
+
+def _tokenizer(prepared: Prepared, wanted: dict[str, Any], data: Path) -> None:
     # Beside the tokenizer: a folder with anything else in it is not taken for one.
-    note, wanted = data / "tokenizer_made_from.json", {**made, "vocabulary": recipe.vocabulary}
+    note = data / "tokenizer_made_from.json"
     if not (prepared.tokenizer / "tokenizer.json").is_file() or read_json(note) != wanted:
-        tokenizer = Tokenizer.train(_texts(prepared.train), vocab_size=recipe.vocabulary)
+        tokenizer = Tokenizer.train(_texts(prepared.train), vocab_size=wanted["vocabulary"])
         tokenizer.save(prepared.tokenizer)
         write_json(note, wanted)
-    return prepared
 
 
 def _shards(name: str, recipe: Recipe, data: Path, folder: Path | None) -> dict[str, Any]:

@@ -16,17 +16,15 @@ import numpy as np
 
 from kmm_jax.data.images import open_rgb
 from kmm_jax.data.sources import Source, open_source
-from kmm_jax.errors import UserError
 from kmm_jax.evaluation.captions import Mention
 from kmm_jax.evaluation.classes import named_classes
 from kmm_jax.evaluation.evaluate import Evaluation, Plan, evaluate
 from kmm_jax.evaluation.report import Score, Table, to_json
 from kmm_jax.files import write_json
-from kmm_jax.inference.loading import load_model, read
 from kmm_jax.inference.model import Model
-from kmm_jax.interop import native
 from kmm_jax.quickstart.clock import Clock
 from kmm_jax.quickstart.figures import draw_confusion, draw_curves
+from kmm_jax.quickstart.model import experiment_of, export, train_whole
 from kmm_jax.quickstart.prepare import Prepared, prepare
 from kmm_jax.quickstart.recipes import Recipe, recipe
 from kmm_jax.quickstart.report import Captioned, Report, write_report
@@ -38,11 +36,7 @@ from kmm_jax.retrieval.settings import IndexSettings
 from kmm_jax.retrieval.sheet import Hit, Search
 from kmm_jax.retrieval.store import load_embeddings
 from kmm_jax.text.styles import STYLES, Style, style_of
-from kmm_jax.training.config_file import load_experiment
-from kmm_jax.training.experiment import Experiment
-from kmm_jax.training.loop import train
 
-CONFIG = "coca/shop"
 _CAPTIONED, _HITS = 12, 8
 # Small enough a gallery for brute force; the approximate path is what a user's index takes. Texts
 # lie apart from all pictures and order the leaves worse than a picture does: with 8 of 16, a barely
@@ -68,14 +62,11 @@ def quickstart(
 
     with clock.stage("data", "1/6 data", once=True):
         prepared = prepare(name, chosen, work, folder=folder)
-    experiment = _experiment(chosen, prepared, overrides)
+    experiment = experiment_of(chosen.overrides, prepared, overrides)
     with clock.stage("training", "2/6 training", once=True):
-        result = train(experiment, work / "run")
-        if result.end != "finished":
-            raise UserError("interrupted; the same command continues where it stopped")
-        del result
+        train_whole(experiment, work)
     with clock.stage("scores", "3/6 scores"):
-        model = _export(work)
+        model = export(work)
         scored = _evaluate(model, prepared, chosen)
     with clock.stage("index", "4/6 embeddings and index"):
         source = open_source(prepared.test)
@@ -96,27 +87,6 @@ def quickstart(
             write_json(place / "results.json", values)
     print(_summary(tables))
     return values
-
-
-def _experiment(chosen: Recipe, prepared: Prepared, overrides: tuple[str, ...]) -> Experiment:
-    from kmm_jax.text.tokenizer import Tokenizer
-
-    # A small set of texts has fewer pieces than were asked for; the model needs no more.
-    vocabulary = Tokenizer.load(prepared.tokenizer).vocab_size
-    given = {
-        "data.sources.0.url": prepared.train,
-        "tokenizer": str(prepared.tokenizer),
-        "task.model.text.vocabulary": str(vocabulary),
-        **chosen.overrides,
-    }
-    return load_experiment(CONFIG, [*(f"{path}={v}" for path, v in given.items()), *overrides])
-
-
-def _export(work: Path) -> Model:
-    folder = work / "model"
-    trained = read(work / "run")
-    native.save(folder, trained)
-    return load_model(folder)
 
 
 def _evaluate(model: Model, prepared: Prepared, chosen: Recipe) -> Evaluation:
