@@ -31,6 +31,7 @@ _GROUPS = (
     "check_parity",
     "ask",
     "attributes",
+    "tag",
     "generate",
     "latents",
     "table",

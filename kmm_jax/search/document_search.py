@@ -177,17 +177,54 @@ class DocumentSearch:
         Args:
             tell: called with the number of documents done, and of all.
         """
-        current = read_json(self.folder / _CURRENT) or {}
-        total = self.store.count_after(int(current.get("number", 0)))
+        number, whole = self._current()
+        total = self.store.count_after(number)
         count, left_out = 0, []
-        for changes in self.store.after(int(current.get("number", 0)), most=_BATCH):
-            left_out += self._apply(changes, pictures)
+        for changes in self.store.after(number, most=_BATCH):
+            number = changes[-1].number
+            # The indexes have the texts and images of these already, but their tags.
+            known = [each.document for each in changes if each.document and each.content <= whole]
+            rest = [each for each in changes if not each.document or each.content > whole]
+            self._retag(known)
+            if rest:
+                left_out += self._apply(rest, pictures)
             # Written last: what was applied and not noted is applied again, to no effect.
-            write_json(self.folder / _CURRENT, {"number": changes[-1].number})
+            write_json(self.folder / _CURRENT, {"number": number, "whole": whole})
             count += len(changes)
             if tell:
                 tell(count, total)
+        if number != whole:
+            write_json(self.folder / _CURRENT, {"number": number, "whole": number})
         return Caught(documents=count, left_out=left_out)
+
+    def _current(self) -> tuple[int, int]:
+        """The number up to which changes were applied, and up to which all of them were."""
+        found = read_json(self.folder / _CURRENT) or {}
+        number = int(found.get("number", 0))
+        return number, int(found.get("whole", number))
+
+    @property
+    def current(self) -> int:
+        """The number of the store's change up to which the indexes are."""
+        return self._current()[1]
+
+    def _retag(self, documents: Sequence[Document]) -> None:
+        """Write the columns of documents anew, beside the vectors that are there."""
+        by_id = {each.id: each for each in documents if each.id in self._titles}
+        self._rewrite(self._titles, by_id)
+        images = {
+            key: each
+            for each in documents
+            for hash in dict.fromkeys(image.hash for image in each.images)
+            if (key := f"{each.id}/{hash}") in self._images
+        }
+        self._rewrite(self._images, images)
+
+    @staticmethod
+    def _rewrite(collection: Collection, rows: Mapping[str, Document]) -> None:
+        if rows:
+            vectors = np.stack([collection.vector(id) for id in rows])
+            collection.put(list(rows), vectors, _columns(list(rows.values())))
 
     def _apply(self, changes: Sequence[Change], pictures: Pictures) -> list[str]:
         there = [each.document for each in changes if each.document is not None]

@@ -1,0 +1,1 @@
+"""Labels of pictures (colour, pattern) from vectors that are there already (slide 5.3)."""
