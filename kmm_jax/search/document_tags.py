@@ -21,7 +21,7 @@ from PIL import Image
 from kmm_jax.errors import UserError, nearest
 from kmm_jax.retrieval.collection import Collection
 from kmm_jax.search.document_search import DocumentSearch, check_documents
-from kmm_jax.search.documents import RESERVED, Document, DocumentImage
+from kmm_jax.search.documents import RESERVED, Document, DocumentImage, Tag
 from kmm_jax.tagging.labels import Naming
 from kmm_jax.tagging.tagger import Tagger
 
@@ -138,7 +138,7 @@ def untag_documents(folder: str | os.PathLike[str]) -> int:
     _catch_up(search)
     ids = search.store.computed()
     for start in range(0, len(ids), _BATCH):
-        some = {id: {} for id in ids[start : start + _BATCH]}
+        some: dict[str, dict[str, Tag]] = {id: {} for id in ids[start : start + _BATCH]}
         search.store.tag("", some, current=search.current)
         _catch_up(search)
     return len(ids)
