@@ -211,6 +211,9 @@ class Collection:
                 "they must come from the model that it was made with"
             )
         segments = self._segments  # another thread may refresh meanwhile
+        if len(segments) == 1:
+            rows, scores = segments[0].search(queries_QD, k, where)
+            return Found(ids=segments[0].index.ids.at(rows), scores=list(scores.astype(np.float32)))
         starts = np.cumsum([0, *(len(segment.index) for segment in segments)])
         keys = np.zeros((len(queries_QD), 0), np.int64)
         scores = np.zeros((len(queries_QD), 0), np.float32)

@@ -75,8 +75,8 @@ class Searcher:
             return self.exact.search(queries_QD, k)
         rows_QK, scores_QK = self._scann.search(queries_QD, k)
         # The leaves that were searched may hold fewer than k; exact search fills such rows.
-        short_Q = (rows_QK < 0).any(axis=1)
-        if short_Q.any():
+        if rows_QK.min(initial=0) < 0:
+            short_Q = (rows_QK < 0).any(axis=1)
             rows_QK[short_Q], scores_QK[short_Q] = self.exact.search(queries_QD[short_Q], k)
         return rows_QK, scores_QK
 

@@ -39,6 +39,22 @@ class Ids(Sequence[str]):
             return [self[each] for each in range(start, stop, step)]
         return str(self._texts[int(place)].as_py())
 
+    def at(self, places_QK: np.ndarray) -> list[list[str]]:
+        """The texts at places (Q, K), cut from Arrow's bytes: a search has some at each call."""
+        text, ends = self._cut
+        starts_QK, ends_QK = ends[places_QK].tolist(), ends[places_QK + 1].tolist()
+        return [
+            [str(text[start:end], "utf-8") for start, end in zip(*each, strict=True)]
+            for each in zip(starts_QK, ends_QK, strict=True)
+        ]
+
+    @functools.cached_property
+    def _cut(self) -> tuple[memoryview, np.ndarray]:
+        """UTF-8 of all texts, and where each begins int64 (N + 1,); both Arrow's own."""
+        _, ends, text = self._texts.buffers()
+        places = np.frombuffer(ends, np.int64)[self._texts.offset :][: len(self) + 1]
+        return memoryview(text if text is not None else b""), places
+
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), _AT_ONCE):
             yield from self._texts.slice(start, _AT_ONCE).to_pylist()

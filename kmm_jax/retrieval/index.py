@@ -196,9 +196,16 @@ class Index:
             DataError: another dimension than the index's, or a vector that is zero or not finite.
             UserError: ``k`` below 1.
         """
-        rows_QK, scores_QK = self._searcher.search(self._queries(queries), self._at_most(k))
-        ids = [[self.ids[row] for row in rows] for rows in rows_QK]
-        return Results(ids=ids, scores=scores_QK, rows=rows_QK)
+        rows_QK, scores_QK = self.nearest(self._queries(queries), k)
+        return Results(ids=self.ids.at(rows_QK), scores=scores_QK, rows=rows_QK)
+
+    def nearest(self, queries_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`search`, of float32 queries of length 1: rows int64 (Q, k) and scores (Q, k).
+
+        Raises:
+            UserError: ``k`` below 1.
+        """
+        return self._searcher.search(queries_QD, self._at_most(k))
 
     def recall(self, queries: np.ndarray, k: int = 10) -> float:
         """The share of the true ``k`` nearest, by exact search, that :meth:`search` finds.

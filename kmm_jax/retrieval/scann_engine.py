@@ -28,6 +28,7 @@ from kmm_jax.retrieval.settings import IndexSettings
 
 _NEEDED_FLAGS = ("avx2", "fma")
 _PARALLEL_QUERIES = 64
+_K = 10
 _DATASETS = ("dataset.npy", "bfloat16_dataset.npy")
 _ASSETS = "scann_assets.pbtxt"
 _CHATTER = re.compile(r"[IW]\d{4} |WARNING: All log messages before absl")
@@ -94,30 +95,41 @@ class ScannSearcher:
         """
         if not len(queries_QD):
             return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
-        settings = self._settings
         queries_QD = np.ascontiguousarray(queries_QD, np.float32)
-        wanted: dict[str, int] = {}
-        hashed = k if settings.reorder is None else min(max(settings.reorder, 4 * k), self._rows)
-        mapped = settings.reorder is not None and settings.rescore == "mapped"
-        if settings.reorder is not None and not mapped:
-            wanted["pre_reorder_num_neighbors"] = hashed
+        found, hashed, leaves = self._asked(k)
+        many = len(queries_QD) >= _PARALLEL_QUERIES
+        search = self._searcher.search_batched_parallel if many else self._searcher.search_batched
+        rows, scores = search(queries_QD, found, hashed, leaves)
+        rows = rows.astype(np.int64)
+        if np.isnan(scores).any():
+            # ScaNN fills up with row 0 and NaN.
+            rows[np.isnan(scores)], scores[np.isnan(scores)] = -1, -np.inf
+        if self._rescoring:
+            assert self._vectors is not None
+            rows, scores = rescored(self._vectors, queries_QD, rows)
+        elif (scores[:, :-1] > scores[:, 1:]).all():
+            return rows, scores  # the best first and no ties, as nearly always
+        order = np.lexsort((rows, -scores), axis=1)[:, :k]
+        return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+
+    @property
+    def _rescoring(self) -> bool:
+        """Whether the best by hash are scored again here, and not by ScaNN."""
+        return self._settings.reorder is not None and self._settings.rescore == "mapped"
+
+    def _asked(self, k: int) -> tuple[int, int | None, int | None]:
+        """What ScaNN is asked for: how many, of how many by hash, of how many leaves."""
+        settings = self._settings
+        if settings.reorder is None:
+            return k, None, None
+        # Beyond 10, which it is chosen for, four more for each more that is wanted.
+        hashed = min(max(settings.reorder, k, 4 * (k - _K)), self._rows)
+        leaves = None
         if settings.leaves is not None and settings.leaves_to_search is not None:
             # Enough leaves for k results even where they are smaller than the mean.
             enough = math.ceil(2 * k * settings.leaves / self._rows)
-            wanted["leaves_to_search"] = min(
-                max(settings.leaves_to_search, enough), settings.leaves
-            )
-        many = len(queries_QD) >= _PARALLEL_QUERIES
-        search = self._searcher.search_batched_parallel if many else self._searcher.search_batched
-        rows, scores = search(queries_QD, hashed if mapped else k, **wanted)
-        # ScaNN fills up with row 0 and NaN.
-        rows = np.where(np.isnan(scores), -1, rows.astype(np.int64))
-        scores = np.where(np.isnan(scores), -np.inf, scores).astype(np.float32)
-        if mapped:
-            assert self._vectors is not None
-            rows, scores = rescored(self._vectors, queries_QD, rows)
-        order = np.lexsort((rows, -scores), axis=1)[:, :k]
-        return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+            leaves = min(max(settings.leaves_to_search, enough), settings.leaves)
+        return (hashed, None, leaves) if self._rescoring else (k, hashed, leaves)
 
     def save(self, folder: Path, vectors: Path) -> None:
         """Write what was learnt into ``folder``; the vectors stay in their own file, ``vectors``.

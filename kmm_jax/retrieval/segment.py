@@ -82,8 +82,7 @@ class Segment:
         """
         count = len(self.index)
         if where is None and not len(self.gone):
-            found = self.index.search(queries_QD, min(k, count))
-            return found.rows, found.scores
+            return self.index.nearest(queries_QD, k)
         allowed = self.rows(where)
         k = min(k, len(allowed))
         if not k:
@@ -94,12 +93,11 @@ class Segment:
         may[allowed] = True
         wanted = min(count, 2 * k * count // len(allowed) + k)
         while wanted <= count // 2:
-            found = self.index.search(queries_QD, wanted)
-            passes = may[found.rows]
+            rows, scores = self.index.nearest(queries_QD, wanted)
+            passes = may[rows]
             if (passes.sum(axis=1) >= k).all():
                 # Stable: of what passes, the best stay first.
                 order = np.argsort(~passes, axis=1, kind="stable")[:, :k]
-                rows, scores = found.rows, found.scores
                 return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
             wanted *= 4
         return self._compared(queries_QD, k, allowed)

@@ -3,10 +3,12 @@ import logging
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from kmm_jax.errors import ConfigError, DataError, UserError
 from kmm_jax.retrieval import Index, IndexSettings, engines, index_files, scann_engine
+from kmm_jax.retrieval.ids import Ids
 from kmm_jax.retrieval.settings import for_rows
 from tests.retrieval.conftest import clustered, names, nearest_by_numpy
 
@@ -286,3 +288,14 @@ def test_settings_that_cannot_work_are_refused(wrong):
 def test_hashes_cannot_be_learnt_from_a_handful(tmp_path):
     with pytest.raises(ConfigError, match="at least 16 vectors, found 5"):
         Index.build(tmp_path / "i", NAMES[:5], VECTORS[:5], model_hash="m", settings=HASHED)
+
+
+def test_ids_of_many_places_are_those_of_each():
+    texts = ["가방", "a", "모자 🎩", "\u1100\u1161", "긴 이름 " * 9]
+    ids = Ids(pa.chunked_array([pa.array(texts[:2]), pa.array(texts[2:])]))
+    places = np.array([[4, 0, 0], [1, 2, 3]])
+    assert ids.at(places) == [[texts[place] for place in row] for row in places]
+    assert ids.at(np.zeros((2, 0), np.int64)) == [[], []]
+    part = Ids(pa.chunked_array([pa.array(["x", *texts]).slice(1)]))
+    assert part.at(places) == ids.at(places)
+    assert Ids(pa.chunked_array([], pa.string())).at(np.zeros((0, 3), np.int64)) == []
