@@ -108,7 +108,7 @@ def add_settings(command: argparse.ArgumentParser) -> None:
         "--leaves-to-search",
         type=int,
         metavar="N",
-        help="of each tree; fewer are faster and find less (default: a tenth, at least 10)",
+        help="of each tree; fewer are faster and find less (default: twice their square root)",
     )
 
 

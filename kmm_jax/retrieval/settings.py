@@ -31,7 +31,8 @@ class IndexSettings:
             asymmetric hash; ``tree`` with the hashes in the nearest leaves of a k-means partition
             with spilling (SOAR, arXiv 2404.00774). By size: below 20,000 rows, below 100,000, else.
         leaves: of the tree, by default the square root of the rows.
-        leaves_to_search: for each query, by default a tenth of the leaves and at least 10.
+        leaves_to_search: for each query, by default twice the square root of the leaves, at least
+            10 and at most a tenth of them or 10. How many it takes grows slowly with their number.
         reorder: how many of the best by hash are scored again with the vectors themselves.
         dims_per_block: dimensions hashed together.
         anisotropic_threshold: of the score-aware quantisation (arXiv 1908.10396).
@@ -106,6 +107,10 @@ def for_rows(settings: IndexSettings, rows: int) -> IndexSettings:
         settings,
         layout=layout,
         leaves=leaves,
-        leaves_to_search=min(settings.leaves_to_search or max(10, math.ceil(leaves / 10)), leaves),
+        leaves_to_search=min(settings.leaves_to_search or _leaves_to_search(leaves), leaves),
         reorder=reorder,
     )
+
+
+def _leaves_to_search(leaves: int) -> int:
+    return max(10, min(math.ceil(leaves / 10), math.ceil(2 * math.sqrt(leaves))))

@@ -276,7 +276,9 @@ def test_settings_follow_the_number_of_rows():
         "tree",
     ]
     tree = for_rows(IndexSettings(), 1_000_000)
-    assert (tree.leaves, tree.leaves_to_search) == (1000, 100)
+    assert (tree.leaves, tree.leaves_to_search) == (1000, 64)
+    few, many = (for_rows(IndexSettings(layout="tree"), rows) for rows in (40_000, 10**8))
+    assert (few.leaves_to_search, many.leaves_to_search) == (20, 200)
 
 
 @pytest.mark.parametrize("wrong", [{"engine": "scan"}, {"layout": "hash"}, {"leaves": 0}])
