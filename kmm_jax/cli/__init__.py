@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from kmm_jax import __version__
+from kmm_jax.cli.queries import take_terms
 from kmm_jax.errors import UserError
 
 # Each module adds its sub-commands in `add(subparsers)`; none imports JAX before a command runs.
@@ -74,13 +75,15 @@ def parser() -> argparse.ArgumentParser:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Arguments with the overrides that stand after an option put to the others.
 
-    argparse takes positional arguments in one place only; people write ``a=b`` at the end as well.
+    argparse takes positional arguments in one place only; people write ``a=b`` at the end as well,
+    and the terms of a composed query.
     """
     root = parser()
     words = list(sys.argv[1:] if argv is None else argv)
     if tuple(words[:2]) in _OF_TWO_WORDS:
         words[:2] = [" ".join(words[:2])]
     arguments, rest = root.parse_known_args(words)
+    rest = take_terms(arguments, rest)
     overrides = getattr(arguments, "overrides", None)
     strange = [
         word for word in rest if overrides is None or word.startswith("-") or "=" not in word

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kmm_jax.cli import documents_relevance, documents_thumbnail
 from kmm_jax.cli.arguments import parse_where
+from kmm_jax.cli.queries import add_query, part_of_picture, query_of, vector_of_picture
 from kmm_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,10 +42,8 @@ def add(commands: Any) -> None:
     remove.add_argument("ids", nargs="+", metavar="ID")
     search = actions.add_parser("search", help="find documents, and say why")
     search.add_argument("folder", type=Path, metavar="DIR")
-    search.add_argument("text", nargs="?", default="", metavar="TEXT", help='such as "부산 여행"')
-    search.add_argument("--image", type=Path, metavar="FILE")
+    add_query(search, '"부산 여행"')
     search.add_argument("--like", default="", metavar="ID", help="a document in its place")
-    search.add_argument("--text-weight", type=float, default=0.5, metavar="W", help="0 to 1")
     search.add_argument("-k", type=int, default=10, metavar="K")
     search.add_argument(
         "--where",
@@ -106,19 +106,25 @@ def _remove(arguments: argparse.Namespace) -> int:
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    from kmm_jax.cli.arguments import open_picture
     from kmm_jax.search.document_view import Query
 
+    asked = query_of(arguments)
     query = Query(
-        text=arguments.text,
-        image=open_picture(arguments.image) if arguments.image else None,
+        text=asked.text,
+        image=asked.image,
         like=arguments.like,
         text_weight=arguments.text_weight,
+        terms=asked.terms,
         where=parse_where(arguments.where or ()) or None,
         fusion=arguments.fusion,
         weights=_weights(arguments.weight or []),
     )
-    hits = _open(arguments).search(query, arguments.k)
+    documents = _open(arguments)
+    part = part_of_picture(asked, arguments, documents.encoder)
+    if part is not asked.image:
+        vector = vector_of_picture(asked, part, arguments, documents.encoder)
+        query = dataclasses.replace(query, image=None, image_vector=vector)
+    hits = documents.search(query, arguments.k)
     if arguments.json:
         rows = [_row(rank, hit) for rank, hit in enumerate(hits, start=1)]
         print(json.dumps({"hits": rows}, ensure_ascii=False, indent=2))

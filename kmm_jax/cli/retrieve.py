@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kmm_jax.cli.arguments import absolute_source, add_export, open_picture, parse_where
+from kmm_jax.cli.arguments import absolute_source, add_export, parse_where
+from kmm_jax.cli.queries import add_query, part_of_picture, query_of, vector_of_picture
 from kmm_jax.data.storage import is_url
 from kmm_jax.errors import UserError
 
@@ -55,11 +56,7 @@ def add(commands: Any) -> None:
         "search", help="search an index or a collection by text, by image or by both"
     )
     search.add_argument("index", type=Path, metavar="INDEX")
-    search.add_argument("text", nargs="?", metavar="TEXT", help='such as "빨간 체크 셔츠"')
-    search.add_argument("--image", type=Path, metavar="FILE", help="search by this picture")
-    search.add_argument(
-        "--text-weight", type=float, default=0.5, metavar="W", help="with --image: 0 to 1"
-    )
+    add_query(search, '"빨간 체크 셔츠"')
     search.add_argument(
         "--together",
         action="store_true",
@@ -138,27 +135,33 @@ def _search(arguments: argparse.Namespace) -> int:
     from kmm_jax.retrieval.collection_files import is_collection
     from kmm_jax.retrieval.compose import compose
     from kmm_jax.retrieval.shards import is_sharded
+    from kmm_jax.retrieval.terms import composed
 
-    if not arguments.text and arguments.image is None:
+    asked = query_of(arguments)
+    if not asked:
         raise UserError('nothing to search for: give a text such as "빨간 체크 셔츠", or --image')
-    if arguments.together and not (arguments.text and arguments.image):
+    if arguments.together and not (asked.text and arguments.image):
         raise UserError("--together needs a text and --image")
     if arguments.sheet and arguments.sheet.suffix.lower() not in _SHEETS:
         raise UserError(f"--sheet {arguments.sheet} must end in {' or '.join(_SHEETS)}")
-    query_image = open_picture(arguments.image) if arguments.image else None
     grows = arguments.ray or is_collection(arguments.index) or is_sharded(arguments.index)
     searched = _Collected(arguments) if grows else _Built(arguments)
     model = load(_model_path(searched.of, arguments.model))
     searched.of.check_model(model.hash)
+    query_image = part_of_picture(asked, arguments, model)
+    query: np.ndarray | None = None
     if arguments.together:
         assert query_image is not None
-        query = model.embed_pair([query_image], [arguments.text], arguments.style)[0]
-    else:
+        query = model.embed_pair([query_image], [asked.text], arguments.style)[0]
+    elif asked.text or query_image is not None:
         query = compose(
-            model.embed_text([arguments.text], arguments.style)[0] if arguments.text else None,
-            model.embed_image([query_image])[0] if query_image is not None else None,
+            model.embed_text([asked.text], arguments.style)[0] if asked.text else None,
+            vector_of_picture(asked, query_image, arguments, model),
             arguments.text_weight,
         )
+    if asked.terms:
+        query = composed(query, asked.terms, model)
+    assert query is not None
     ids, hits = searched.hits(query, arguments.k)
     scores = [hit.score for hit in hits]
     if arguments.sheet:
@@ -168,8 +171,13 @@ def _search(arguments: argparse.Namespace) -> int:
             {"rank": rank, "id": each, "score": score, "caption": hit.caption}
             for rank, (each, score, hit) in enumerate(zip(ids, scores, hits, strict=True), start=1)
         ]
-        asked = {"text": arguments.text, "image": str(arguments.image or "") or None}
-        print(json.dumps({"query": asked, "hits": rows}, ensure_ascii=False, indent=2))
+        said: dict[str, Any] = {
+            "text": asked.text or None,
+            "image": str(arguments.image or "") or None,
+        }
+        if asked.terms:
+            said["terms"] = asked.said
+        print(json.dumps({"query": said, "hits": rows}, ensure_ascii=False, indent=2))
         return 0
     for rank, (each, hit) in enumerate(zip(ids, hits, strict=True), start=1):
         words = "" if hit.caption == each else f"  {hit.caption}"
@@ -238,7 +246,10 @@ class _Collected:
 def _draw(arguments: argparse.Namespace, hits: list[Hit], query_image: Any) -> None:
     from kmm_jax.retrieval.sheet import Search, write_sheet_html, write_sheet_png
 
-    title = arguments.text or f"이미지 검색: {arguments.image.name}"
+    said = " ".join(arguments.text)
+    title = " ".join(
+        filter(None, (arguments.image and f"이미지 검색: {arguments.image.name}", said))
+    )
     if arguments.sheet.suffix.lower() == ".png":
         write_sheet_png(arguments.sheet, title, hits, query_image=query_image)
     else:

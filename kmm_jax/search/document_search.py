@@ -26,6 +26,7 @@ from kmm_jax.retrieval.collection import Collection
 from kmm_jax.retrieval.collection_files import is_collection
 from kmm_jax.retrieval.compose import compose
 from kmm_jax.retrieval.searched import Searched
+from kmm_jax.retrieval.terms import composed
 from kmm_jax.search.document_store import Change, DocumentStore
 from kmm_jax.search.document_view import DOCUMENT, DocumentHit, DocumentView, Query
 from kmm_jax.search.documents import Document, DocumentImage
@@ -297,7 +298,7 @@ class DocumentSearch:
         return self.view()
 
     def vector(self, query: Query, view: DocumentView | None = None) -> np.ndarray:
-        """Of a query's text and image, one or both, (D,) of length 1.
+        """Of a query's text and image, one or both, and its terms, (D,) of length 1.
 
         Args:
             view: where a document is that others are to be like.
@@ -308,7 +309,11 @@ class DocumentSearch:
             image = (view or self.view()).like(query.like)
         elif query.image is not None:
             image = self._encoder.embed_image([query.image])[0]
-        return compose(text, image, query.text_weight)
+        if not query.terms:
+            return compose(text, image, query.text_weight)
+        begins = text is not None or image is not None
+        base = compose(text, image, query.text_weight) if begins else None
+        return composed(base, query.terms, self._encoder)
 
     def images_of(self, document: Document) -> tuple[list[DocumentImage], np.ndarray]:
         """A document's different images that could be had, in its order, with their vectors (N, D).

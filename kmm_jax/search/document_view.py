@@ -13,6 +13,7 @@ from PIL import Image
 from kmm_jax.errors import UserError, nearest
 from kmm_jax.retrieval.filters import Where
 from kmm_jax.retrieval.searched import Searched
+from kmm_jax.retrieval.terms import Term, check_count
 from kmm_jax.search.document_store import DocumentStore
 from kmm_jax.search.documents import Document, DocumentImage
 from kmm_jax.search.fusion import Fusion, Ranking, added, fused
@@ -37,6 +38,7 @@ class Query:
         like: id of a document whose first image stands in the place of ``image``; it is not found
             itself.
         text_weight: of the text's vector against the image's, where there are both.
+        terms: what else it should be like or unlike; words look for the texts of those above 0.
         where: conditions on tags, ``source`` and ``time``, as ``retrieval.filters`` has them.
         fusion, weights: how matchers become one ranking; a matcher of weight 0 is not asked.
             ``learned`` is what was learned from judged queries of these documents.
@@ -50,13 +52,15 @@ class Query:
     image_vector: np.ndarray | None = None
     like: str = ""
     text_weight: float = 0.5
+    terms: Sequence[Term] = ()
     where: Where | None = None
     fusion: Fusion = "rrf"
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         images = (self.image is not None, self.image_vector is not None, bool(self.like))
-        if not self.text.strip() and not any(images):
+        check_count(len(self.terms))
+        if not self.text.strip() and not any(images) and not self.terms:
             raise UserError("nothing to search for: give a text, an image or both")
         if sum(images) > 1:
             raise UserError("an image and a document to be like: give one of them")
@@ -67,8 +71,15 @@ class Query:
     @property
     def kind(self) -> Kind:
         """What it asks with."""
+        text = bool(self.text.strip()) or any(term.text for term in self.terms)
         image = self.image is not None or self.image_vector is not None or bool(self.like)
-        return kind_of(text=bool(self.text.strip()), image=image)
+        return kind_of(text=text, image=image or any(not term.text for term in self.terms))
+
+    @property
+    def words(self) -> str:
+        """What words are looked for: those of the text and of all terms that it should be like."""
+        wanted = (term.text for term in self.terms if term.weight > 0)
+        return " ".join(filter(None, (self.text.strip(), *wanted)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -276,7 +287,7 @@ class DocumentView:
         rankings: dict[str, Ranking] = {}
         best_image: dict[str, str] = {}
         weights = {name: query.weights.get(name, 1.0) for name in MATCHERS}
-        if weights["words"] and query.text.strip():
+        if weights["words"] and query.words:
             rankings["words"] = self._by_words(query, wanted)
         if weights["text"] and len(self._titles):
             found = self._titles.search(vector, wanted, where=query.where)
@@ -287,9 +298,9 @@ class DocumentView:
 
     def _by_words(self, query: Query, wanted: int) -> list[tuple[str, float]]:
         if query.where is None:
-            return self._words.search(query.text, wanted)
+            return self._words.search(query.words, wanted)
         allowed = set(self._titles.ids(where=query.where)) if len(self._titles) else set()
-        found = self._words.search(query.text, max(1, len(self._words)))
+        found = self._words.search(query.words, max(1, len(self._words)))
         return [(id, score) for id, score in found if id in allowed][:wanted]
 
     def _by_images(
