@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
-import hashlib
 import io
 import math
 import os
@@ -27,16 +25,16 @@ from starlette.exceptions import HTTPException
 from kmm_jax import __version__
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.generation.request import Request as Painting
-from kmm_jax.retrieval.compose import compose
 from kmm_jax.retrieval.searched import Searched, UnavailableError
 from kmm_jax.search.document_search import Encoder
-from kmm_jax.search.document_view import DocumentHit, DocumentView, NoDocumentError
+from kmm_jax.search.document_view import DocumentHit, NoDocumentError
 from kmm_jax.search.document_view import Query as Asked
 from kmm_jax.search.documents import Document, DocumentImage
 from kmm_jax.search.pictures import PictureFolder
 from kmm_jax.search.thumbnail import Known, Thumbnails
 from kmm_jax.search.thumbnail_ranking import ThumbnailConfig
-from kmm_jax.serving import schemas, uploads
+from kmm_jax.serving import asking, schemas, uploads
+from kmm_jax.serving.asking import said as _text
 from kmm_jax.serving.gate import ID, Gate
 from kmm_jax.serving.keys import Keys
 from kmm_jax.serving.painting import Painter
@@ -44,7 +42,6 @@ from kmm_jax.serving.problems import ProblemError, failed
 from kmm_jax.serving.service import Service
 from kmm_jax.serving.settings import Settings
 from kmm_jax.serving.telemetry import log
-from kmm_jax.text.normalize import normalize
 
 _SNIPPET = 240
 _SIDES = (96, 2_048)
@@ -365,26 +362,19 @@ async def _searched(
     service: Service, request: schemas.SearchRequest, data: bytes | None
 ) -> schemas.SearchResponse:
     started = time.perf_counter()
-    text = _text(service, request.text)
-    if not text and data is None and request.like is None:
-        raise ProblemError(422, "invalid", "nothing to search for: give a text, an image or both")
-    if data is not None and request.like is not None:
-        raise ProblemError(422, "invalid", "an image and a document to be like: give one of them")
     view = service.view.noting()
-    text_D, image_D = await asyncio.gather(
-        _text_vector(service, text), _image_vector(service, view, request, data)
-    )
-    vector_D = compose(text_D, image_D, request.text_weight)
+    found = await asking.sought(service, view, request, data)
     asked = Asked(
-        text=text,
-        image_vector=None if data is None else image_D,
+        text=found.text,
+        image_vector=found.image,
         like=request.like or "",
+        terms=found.terms,
         where=_where(request.where) or None,
         fusion=request.fusion,
         weights=request.weights.model_dump(),
     )
     answer = await service.work(
-        lambda: view.search(asked, vector_D, request.k, facets=request.facets)
+        lambda: view.search(asked, found.vector, request.k, facets=request.facets)
     )
     return schemas.SearchResponse(
         hits=[_hit(rank, each) for rank, each in enumerate(answer.hits, start=1)],
@@ -393,40 +383,10 @@ async def _searched(
             for name, counts in answer.facets.items()
         },
         complete=view.complete,
+        box=found.box,
         version=view.version,
         milliseconds=round(1e3 * (time.perf_counter() - started), 2),
     )
-
-
-async def _text_vector(service: Service, text: str) -> np.ndarray | None:
-    return await service.vectors.text(text) if text else None
-
-
-async def _image_vector(
-    service: Service, view: DocumentView, request: schemas.SearchRequest, data: bytes | None
-) -> np.ndarray | None:
-    if request.like is not None:
-        like = request.like
-        return await service.work(lambda: view.like(like))
-    if data is None:
-        return None
-    digest = hashlib.sha256(data).digest()
-    if (known := service.vectors.known(digest)) is not None:
-        return known
-    settings = service.settings
-    picture = await service.work(
-        lambda: uploads.opened(data, most=settings.upload, pixels=settings.pixels)
-    )
-    return await service.vectors.image(picture, digest)
-
-
-def _text(service: Service, text: str) -> str:
-    """The text as it is searched for; decomposed Hangul and invisible characters are mended."""
-    if len(text) > service.settings.text:
-        raise ProblemError(
-            422, "too_long", f"a text has at most {service.settings.text:,} characters here"
-        )
-    return normalize(text)
 
 
 def _where(given: dict[str, Any]) -> dict[str, Any]:

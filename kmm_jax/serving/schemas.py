@@ -81,8 +81,31 @@ class Weights(_Said):
     image: Weight = 1.0
 
 
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Box = Annotated[
+    list[Share],
+    Field(
+        min_length=4,
+        max_length=4,
+        description="x0, y0, x1, y1 in shares of the picture's width and height.",
+        examples=[[0.1, 0.5, 0.6, 1.0]],
+    ),
+]
+
+
+class Term(_Said):
+    """What should be found too, or, of a weight below 0, should not: one of text, image, like."""
+
+    text: str = Field("", examples=["꽃무늬"])
+    image: str | None = Field(None, description="In base64, as that of the request.")
+    like: Id | None = Field(None, description="A document whose image is taken.")
+    box: Box | None = Field(None, description="The part of the picture that counts.")
+    locate: str = Field("", description="Or the part where this is seen.")
+    weight: float = Field(1.0, ge=-100, le=100, allow_inf_nan=False, description="How much of it.")
+
+
 class SearchRequest(_Said):
-    """What is looked for: a text, an image or both."""
+    """What is looked for: a text, an image or both, and terms that change them."""
 
     text: str = Field("", description="Korean or any text.", examples=["빨간 체크 셔츠"])
     image: str | None = Field(
@@ -90,6 +113,15 @@ class SearchRequest(_Said):
     )
     like: Id | None = Field(None, description="A document whose image is taken in its place.")
     text_weight: float = Field(0.5, ge=0, le=1, description="Of the text against the image.")
+    box: Box | None = Field(None, description="The part of the picture that counts.")
+    locate: str = Field("", description="Or the part where this is seen.", examples=["신발"])
+    whole: Share = Field(0.0, description="Of the whole picture beside the part.")
+    terms: list[Term] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Added to it, each with its weight: an image without red and with blue.",
+        examples=[[{"text": "빨간색", "weight": -1}, {"text": "파란색", "weight": 1}]],
+    )
     k: int = Field(20, ge=1, le=100, description="Documents to find.")
     where: Conditions = Field(default_factory=dict)
     fusion: Literal["rrf", "weighted", "learned"] = Field(
@@ -142,6 +174,7 @@ class SearchResponse(BaseModel):
     complete: bool = Field(
         description="False where a part of the index did not answer and was left out."
     )
+    box: Box | None = Field(None, description="The part of the picture that was looked at.")
     version: str = Field(description="Of the documents that were searched.")
     milliseconds: float
 

@@ -229,3 +229,125 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(tab: browser.Page, shop: Path) 
         ask(tab, "초록 셔츠")
         tab.until("document.querySelector('.hit img').naturalWidth > 0")
         assert key not in tab.run("location.href")
+
+
+CHIPS = (
+    "[...document.querySelectorAll('.chip')].map((each) => each.innerText.replaceAll('\\n', ' '))"
+)
+
+
+def press_on(page: browser.Page, selector: str, key: str) -> None:
+    page.run(f"document.querySelector({selector!r}).focus()")
+    page.press(key)
+
+
+def test_terms_are_chips_with_a_sign_and_a_weight(page: browser.Page, shop: Path) -> None:
+    page.pick("#file", shop / "photos" / "빨간.png")
+    page.until(FOUND)
+    assert page.run(f"{HITS}[0].startsWith('빨간')")
+    page.run("document.querySelector('#text').focus()")
+    page.type("- 빨간*2 + 파란*2")
+    page.press("Enter")
+    page.until(f"{HITS}[0]?.startsWith('파란')")
+    assert page.run(CHIPS) == ["내 사진", "− 빨간 ×2", "+ 파란 ×2"]
+    assert page.run("document.querySelector('#text').value") == ""
+    # A click turns the sign, the arrows change the weight, and the focus stays.
+    page.run("document.querySelectorAll('.chip .sign')[1].click()")
+    page.until(f"{CHIPS}[2] == '− 파란 ×2'")
+    page.run("document.querySelectorAll('.chip .weight')[1].click()")
+    page.until(f"{CHIPS}[2] == '− 파란 ×0.5'")
+    page.run("document.querySelectorAll('.chip .weight')[1].focus()")
+    page.press("ArrowUp")
+    page.until(f"{CHIPS}[2] == '− 파란 ×0.75'")
+    assert page.run("document.activeElement.className") == "weight"
+    page.run("document.querySelectorAll('.chip .away')[1].click()")
+    page.until(f"{CHIPS}.length == 2 && {FOUND}")
+    assert page.run(CHIPS) == ["내 사진", "− 파란 ×0.75"]
+
+
+def test_terms_come_from_buttons_and_from_what_was_found(page: browser.Page) -> None:
+    ask(page, "모자")
+    page.run("document.querySelector('#text').select()")
+    page.type("초록")
+    page.run("document.querySelector('#plus').click()")
+    page.until(f"{CHIPS}.length == 2 && {HITS}[0]?.startsWith('초록')")
+    assert page.run(CHIPS) == ["모자", "+ 초록"]
+    assert page.run("document.querySelector('#text').value") == "모자"
+    page.run("document.querySelector('#minus').click()")  # nothing new was said
+    assert "먼저 쓰세요" in page.run("document.querySelector('#status').textContent")
+    press_on(page, "[data-id='파란-우산']", "+")
+    page.until(f"{CHIPS}.length == 3")
+    press_on(page, "[data-id='초록-모자']", "-")
+    page.until(f"{CHIPS}.length == 4")
+    assert page.run(CHIPS)[2:] == ["+ 파란 우산", "− 초록 모자"]
+    page.run("document.querySelector('#language').click()")
+    label = "document.querySelector('.chip .sign').getAttribute('aria-label')"
+    assert page.run(label) == "Take 초록 away instead"
+
+
+def test_a_part_of_the_picture_is_chosen_by_pointer_and_keyboard(
+    page: browser.Page, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    from tests.search.colors import COLORS
+
+    both = Image.new("RGB", (200, 100), COLORS["초록"])
+    both.paste(COLORS["파란"], (100, 0, 200, 100))
+    both.save(tmp_path / "both.png")
+    page.pick("#file", tmp_path / "both.png")
+    page.until(FOUND)
+    page.run("document.querySelector('.crop').click()")
+    page.until("document.querySelector('#cropper').open")
+    page.until("document.querySelector('#whole').naturalWidth > 0")
+    x, y, width, height = page.run(
+        "(() => { const box = document.querySelector('#frame').getBoundingClientRect();"
+        "return [box.x, box.y, box.width, box.height]; })()"
+    )
+    for kind, across, down in (
+        ("mousePressed", 0.6, 0.1), ("mouseMoved", 0.8, 0.5), ("mouseReleased", 0.98, 0.9),
+    ):  # fmt: skip
+        if kind == "mouseReleased":
+            page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + across * width,
+                      y=y + down * height, button="left", buttons=1)  # fmt: skip
+        page.call("Input.dispatchMouseEvent", type=kind, x=x + across * width,
+                  y=y + down * height, button="left", buttons=1, clickCount=1)  # fmt: skip
+    left = "parseFloat(document.querySelector('#box').style.left)"
+    assert abs(page.run(left) - 60) < 2
+    page.run("document.querySelector('#usebox').click()")
+    page.until(f"{HITS}[0]?.startsWith('파란')")
+    assert page.run(CHIPS) == ["내 사진 · 일부"]
+    # The keyboard alone: to the left, smaller, and search.
+    page.run("document.querySelector('.crop').click()")
+    page.until("document.querySelector('#cropper').open")
+    for _ in range(32):
+        page.press("ArrowLeft")
+    assert page.run(left) == 0
+    page.press("Enter")
+    page.until(f"{HITS}[0]?.startsWith('초록')")
+    # What the model sees of a word: this one sees all in the lower half.
+    page.run("document.querySelector('.crop').click()")
+    page.run("document.querySelector('#locate').focus()")
+    page.type("신발")
+    page.press("Enter")
+    page.until(f"{CHIPS}[0] == '내 사진 · 신발' && {left} == 25")
+    page.run("document.querySelector('#usewhole').click()")
+    page.until(f"{CHIPS}[0] == '내 사진'")
+
+
+def test_a_touch_draws_a_box_too(page: browser.Page, shop: Path) -> None:
+    page.pick("#file", shop / "photos" / "빨간.png")
+    page.until(FOUND)
+    page.run("document.querySelector('.crop').click()")
+    page.until("document.querySelector('#whole').naturalWidth > 0")
+    x, y, width, height = page.run(
+        "(() => { const box = document.querySelector('#frame').getBoundingClientRect();"
+        "return [box.x, box.y, box.width, box.height]; })()"
+    )
+    for kind, share in (("touchStart", 0.2), ("touchMove", 0.5), ("touchMove", 0.7)):
+        points = [{"x": x + share * width, "y": y + share * height}]
+        page.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+    page.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    found = page.run("document.querySelector('#box').style.width")
+    assert abs(float(found.removesuffix("%")) - 50) < 3
+    page.run("document.querySelector('#cropper').close()")

@@ -1,5 +1,7 @@
 // The search page: one query, composed of a text, a picture or a document, and conditions.
 
+import { Cropper } from "/page/cropper.js";
+import * as terms from "/page/terms.js";
 import { TAGS, WORDS } from "/page/words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -8,7 +10,8 @@ const FACETS = 8; // columns that are counted, at most
 const VALUES = 12; // values of each that are shown
 const LARGEST = 1024; // pixels: larger pictures are made smaller before they are sent
 
-const query = { text: "", picture: null, like: null, where: {}, weight: 0.5 };
+const query = { text: "", picture: null, like: null, where: {}, weight: 0.5, terms: [], box: null, locate: "" };
+const MOST_TERMS = 16;
 let language = localStorage.getItem("language") ?? (navigator.language.startsWith("ko") ? "ko" : "en");
 let collection = null;
 let asked = null; // the AbortController of the search under way
@@ -79,16 +82,20 @@ function changed() {
 async function search() {
   asked?.abort();
   clearTimeout(retry);
-  if (!query.text && !query.picture && !query.like) { last = null; drawResults(); status(""); return; }
+  if (!query.text && !query.picture && !query.like && !query.terms.length) { last = null; drawResults(); status(""); return; }
   asked = new AbortController();
   status(say("searching"));
   const body = { text: query.text, k: 48, text_weight: query.weight, where: query.where, facets: columns(), fusion: collection?.learned ? "learned" : "rrf" };
   if (query.picture) body.image = query.picture;
   if (query.like) body.like = query.like.id;
+  if (query.terms.length) body.terms = query.terms.map(terms.asked);
+  if (query.box) body.box = query.box;
+  else if (query.locate) body.locate = query.locate;
   try {
     const response = await call("/v1/search", { body, signal: asked.signal });
     last = await response.json();
     drawResults();
+    if ($("cropper").open && last.box) cropper.set(last.box);
     const partly = last.complete ? "" : ` · ${say("partly")}`;
     status((last.hits.length ? say("found", last.hits.length, Math.round(last.milliseconds)) : say("nothing")) + partly);
   } catch (error) { failed(error, search); }
@@ -138,6 +145,7 @@ async function take(file) {
     context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
     query.picture = canvas.toDataURL("image/jpeg", 0.92);
     query.like = null;
+    whole();
     changed();
   } catch { status(say("nopicture"), true); }
 }
@@ -146,8 +154,32 @@ function moreLike(hit) {
   query.like = { id: hit.id, title: hit.title, url: hit.image?.url };
   query.picture = null;
   query.text = $("text").value = "";
+  query.terms = [];
+  whole();
   changed();
   scrollTo({ top: 0 });
+}
+
+// The whole picture counts again.
+function whole() {
+  Object.assign(query, { box: null, locate: "" });
+}
+
+function add(some) {
+  query.terms = [...query.terms, ...some].slice(0, MOST_TERMS);
+  $("text").value = query.text;
+  changed();
+}
+
+// What stands in the box and was not searched for yet.
+function addSaid(sign) {
+  const said = $("text").value.trim();
+  if (said && said !== query.text) add([{ text: said, label: said, weight: sign }]);
+  else { $("text").select(); status(say("sayterm")); }
+}
+
+function addLike(hit, sign) {
+  add([{ like: hit.id, label: hit.title || hit.id, url: hit.image?.url, weight: sign }]);
 }
 
 function toggle(name, value) {
@@ -169,20 +201,59 @@ function drawChips() {
     chips.push(button);
   };
   if (query.text) chip(query.text, null, () => { query.text = $("text").value = ""; });
-  if (query.picture) chip(say("mine"), make("img", { src: query.picture, alt: "" }), () => { query.picture = null; });
+  if (query.picture) chips.push(pictureChip(say("mine"), make("img", { src: query.picture, alt: "" }), () => { query.picture = null; }));
   if (query.like) {
     const image = make("img", { alt: "" });
     if (query.like.url) show(image, query.like.url, 96);
-    chip(say("likeof", query.like.title), query.like.url ? image : null, () => { query.like = null; });
+    const gone = () => { query.like = null; };
+    if (query.like.url && collection?.pictures) chips.push(pictureChip(say("likeof", query.like.title), image, gone));
+    else chip(say("likeof", query.like.title), null, gone);
   }
+  chips.push(...query.terms.map(termChip));
   for (const [name, values] of Object.entries(query.where)) {
     for (const value of values) chip(`${tagged(name)}: ${shown(value)}`, null, () => {
       query.where[name] = query.where[name].filter((each) => each !== value);
       if (!query.where[name].length) delete query.where[name];
     });
   }
+  const focused = document.activeElement?.dataset?.key;
   $("chips").replaceChildren(...chips);
+  if (focused) $("chips").querySelector(`[data-key="${focused}"]`)?.focus();
+  $("terms").hidden = !(query.text || query.picture || query.like || query.terms.length);
   $("mix").hidden = !(query.text && (query.picture || query.like));
+}
+
+// A picture, of which a part may be chosen.
+function pictureChip(text, image, remove) {
+  const part = query.locate || (query.box ? say("part") : "");
+  const crop = make("button", { type: "button", className: "crop", title: say("crop"), onclick: openCropper }, image, part ? `${text} · ${part}` : text);
+  const away = make("button", { type: "button", className: "away", onclick: () => { remove(); whole(); changed(); } });
+  away.setAttribute("aria-label", say("remove", text));
+  return make("span", { className: "chip parts" }, crop, away);
+}
+
+// Something to add or to take away: its sign turns, its weight goes round, and it can be removed.
+function termChip(term, number) {
+  const plus = term.weight > 0;
+  const become = (weight) => { term.weight = weight; changed(); };
+  const turn = make("button", { type: "button", className: "sign", textContent: plus ? "+" : "−", onclick: () => become(-term.weight) });
+  turn.setAttribute("aria-label", say(plus ? "takeaway" : "addto", term.label));
+  const label = make("button", { type: "button", className: "weight", title: say("weightkeys"), onclick: () => become(terms.next(term.weight)),
+    onkeydown: (event) => {
+      if (event.key !== "ArrowUp" && event.key !== "ArrowDown") return;
+      event.preventDefault();
+      event.stopPropagation();
+      become(terms.nudged(term.weight, event.key === "ArrowUp"));
+    } });
+  if (term.url) { const image = make("img", { alt: "" }); show(image, term.url, 96); label.append(image); }
+  label.append(term.label + terms.times(term.weight));
+  label.setAttribute("aria-label", say("weightof", term.label, Math.abs(term.weight)));
+  const away = make("button", { type: "button", className: "away", onclick: () => { query.terms = query.terms.filter((each) => each !== term); changed(); } });
+  away.setAttribute("aria-label", say("remove", term.label));
+  for (const [name, button] of Object.entries({ turn, label, away })) button.dataset.key = `${name}${number}`;
+  const chip = make("span", { className: `chip parts term ${plus ? "plus" : "minus"}` }, turn, label, away);
+  chip.setAttribute("role", "group");
+  return chip;
 }
 
 const shown = (value) => (value === true ? say("yes") : value === false ? say("no") : String(value));
@@ -221,6 +292,11 @@ function card(hit) {
     why.append(make("span", { textContent: say(PARTS[part]) }), bar, make("span", { textContent: score.toFixed(4) }));
   }
   const actions = make("div", { className: "actions" }, make("button", { type: "button", className: "like", textContent: say("like"), onclick: () => moreLike(hit) }));
+  if (hit.image) for (const [sign, name] of [[1, "addlike"], [-1, "unlike"]]) {
+    const button = make("button", { type: "button", className: sign > 0 ? "more" : "less", textContent: sign > 0 ? "+" : "−", title: say(name), onclick: () => addLike(hit, sign) });
+    button.setAttribute("aria-label", say(name));
+    actions.append(button);
+  }
   if (hit.images > 1 && query.text && collection?.pictures) {
     actions.append(make("button", { type: "button", className: "choose", textContent: `${say("thumbnails")} (${hit.images})`, onclick: () => choose(hit, (chosen) => {
       current = chosen;
@@ -340,9 +416,13 @@ $("paint").addEventListener("click", () => turn(true));
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   if (painting) { paint($("text").value.trim()); return; }
+  const said = terms.parse($("text").value);
+  if (said) { add(said); return; }
   query.text = $("text").value.trim();
   changed();
 });
+$("plus").addEventListener("click", () => addSaid(1));
+$("minus").addEventListener("click", () => addSaid(-1));
 $("pick").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", () => { take($("file").files[0]); $("file").value = ""; });
 $("weight").addEventListener("change", () => { query.weight = Number($("weight").value); search(); });
@@ -375,14 +455,16 @@ document.addEventListener("drop", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey || $("chooser").open || painting) return;
+  if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey || $("chooser").open || $("cropper").open || painting) return;
   const typing = event.target.matches("input:not([type=range])");
   const hit = event.target.closest?.(".hit");
   if (event.key === "/" && !typing) { event.preventDefault(); $("text").select(); }
-  else if (event.key === "Escape") { $("text").value = ""; Object.assign(query, { text: "", picture: null, like: null, where: {} }); changed(); $("text").focus(); }
+  else if (event.key === "Escape") { $("text").value = ""; Object.assign(query, { text: "", picture: null, like: null, where: {}, terms: [] }); whole(); changed(); $("text").focus(); }
   else if (event.key === "ArrowDown" && event.target === $("text")) { event.preventDefault(); $("grid").firstElementChild?.focus(); }
   else if (hit && event.key.toLowerCase() === "m") hit.querySelector(".like").click();
   else if (hit && event.key.toLowerCase() === "t") hit.querySelector(".choose")?.click();
+  else if (hit && event.key === "+") hit.querySelector(".more")?.click();
+  else if (hit && event.key === "-") hit.querySelector(".less")?.click();
   else if (hit && event.key.startsWith("Arrow")) { event.preventDefault(); move(hit, event.key); }
 });
 
@@ -394,6 +476,35 @@ function move(hit, key) {
   if (next < 0 && key === "ArrowUp") $("text").focus();
   else cards[Math.min(Math.max(next, 0), cards.length - 1)].focus();
 }
+
+// --- a part of the picture
+
+const cropper = new Cropper($("frame"), $("box"));
+
+function openCropper() {
+  if (query.picture) $("whole").src = query.picture;
+  else show($("whole"), query.like.url, 1024);
+  cropper.set(query.box ?? last?.box ?? null);
+  $("locate").value = query.locate;
+  $("locateform").hidden = !collection?.heat_maps;
+  $("cropper").showModal();
+  $("box").focus();
+}
+
+function use(box) {
+  Object.assign(query, { box, locate: "" });
+  $("cropper").close();
+  changed();
+}
+
+$("locateform").addEventListener("submit", (event) => {
+  event.preventDefault();
+  Object.assign(query, { box: null, locate: $("locate").value.trim() });
+  changed();
+});
+$("usebox").addEventListener("click", () => use(cropper.value));
+$("usewhole").addEventListener("click", () => use(null));
+$("box").addEventListener("keydown", (event) => { if (event.key === "Enter") use(cropper.value); });
 
 async function begin() {
   try {
