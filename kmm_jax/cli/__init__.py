@@ -39,6 +39,7 @@ _GROUPS = (
     "index",
     "retrieve",
     "documents",
+    "name",
     "label",
     "serve",
     "quickstart",

@@ -1,0 +1,1 @@
+"""Pictures to names of places or products: candidates of several models, ranked again."""
