@@ -383,7 +383,7 @@ async def _searched(
             for name, counts in answer.facets.items()
         },
         complete=view.complete,
-        box=found.box,
+        box=None if found.box is None else list(found.box),
         version=view.version,
         milliseconds=round(1e3 * (time.perf_counter() - started), 2),
     )
