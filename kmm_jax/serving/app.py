@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -131,6 +132,12 @@ def build(
     _add_documents(app, service)
     _add_generation(app, service)
     _add_operations(app, service)
+
+    @app.get("/page/base.css", include_in_schema=False)
+    def base() -> Response:
+        style = resources.files("kmm_jax.search").joinpath("base.css").read_bytes()
+        return Response(style, media_type="text/css; charset=utf-8")
+
     paths = {path for route in app.routes if (path := getattr(route, "path", None))}
     app.mount("/page", StaticFiles(directory=_PAGE), name="page")
 

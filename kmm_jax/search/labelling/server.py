@@ -201,9 +201,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.OK, "image/jpeg", buffer.getvalue(), {"Cache-Control": cached})
 
     def _page(self) -> None:
-        source = resources.files("kmm_jax.search.labelling").joinpath("page.html")
+        search = resources.files("kmm_jax.search")
         nonce = secrets.token_urlsafe(16)
-        page = source.read_text("utf-8").replace("NONCE", nonce)
+        page = search.joinpath("labelling", "page.html").read_text("utf-8")
+        base = search.joinpath("base.css").read_text("utf-8")
+        page = page.replace("BASE", base, 1).replace("NONCE", nonce)
         policy = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
             "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
