@@ -351,8 +351,8 @@ async function choose(hit, chosen) {
       return make("li", {}, make("button", { type: "button", title: why, onclick: () => { chosen(image); $("chooser").close(); } },
         shownAs(image), make("span", { textContent: score.toFixed(3) })));
     }), ...left_out.map(({ image, reason, similarity }) => {
-      // What is dangerous is not shown here either.
-      const picture = reason === "unsafe" ? make("div", { className: "unseen" }) : shownAs(image);
+      // What is dangerous is not shown here either, and what is not searched could mostly not be had.
+      const picture = reason === "below_floor" ? shownAs(image) : make("div", { className: "unseen" });
       const why = reason === "below_floor" && similarity !== null ? `${say(reason)} (${similarity.toFixed(3)})` : say(reason);
       return make("li", { className: "leftout" }, picture, make("span", { textContent: why }));
     }));
