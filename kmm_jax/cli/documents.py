@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kmm_jax.cli import documents_relevance, documents_thumbnail
 from kmm_jax.cli.arguments import parse_where
-from kmm_jax.cli.queries import add_query, part_of_picture, query_of, vector_of_picture
+from kmm_jax.cli.queries import add_query, part_of_picture, query_of, restyled, vector_of_picture
 from kmm_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,8 +120,9 @@ def _search(arguments: argparse.Namespace) -> int:
         weights=_weights(arguments.weight or []),
     )
     documents = _open(arguments)
+    asked = restyled(asked, arguments)
     part = part_of_picture(asked, arguments, documents.encoder)
-    if part is not asked.image:
+    if part is not query.image:
         vector = vector_of_picture(asked, part, arguments, documents.encoder)
         query = dataclasses.replace(query, image=None, image_vector=vector)
     hits = documents.search(query, arguments.k)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmm_jax.cli.arguments import absolute_source, add_export, parse_where
-from kmm_jax.cli.queries import add_query, part_of_picture, query_of, vector_of_picture
+from kmm_jax.cli.queries import add_query, part_of_picture, query_of, restyled, vector_of_picture
 from kmm_jax.data.storage import is_url
 from kmm_jax.errors import UserError
 
@@ -148,6 +148,7 @@ def _search(arguments: argparse.Namespace) -> int:
     searched = _Collected(arguments) if grows else _Built(arguments)
     model = load(_model_path(searched.of, arguments.model))
     searched.of.check_model(model.hash)
+    asked = restyled(asked, arguments)
     query_image = part_of_picture(asked, arguments, model)
     query: np.ndarray | None = None
     if arguments.together:

@@ -53,6 +53,9 @@ def add(commands: Any) -> None:
         "--generator", type=Path, metavar="MODEL", help="make pictures from prompts with it, too"
     )
     command.add_argument(
+        "--names", type=Path, metavar="DIR", help="name pictures by this database (kmm name build)"
+    )
+    command.add_argument(
         "--safety-concept",
         action="append",
         metavar="TEXT=COSINE",
@@ -114,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
             thumbnails=thumbnails,
             known=known,
             images=_images(arguments),
+            naming=_naming(arguments, model),
         )
         set_up_logs()
         print(f"kmm serve: {address_of(opened, settings)}", file=sys.stderr, flush=True)
@@ -136,6 +140,17 @@ def _images(arguments: argparse.Namespace) -> Searched | None:
     from kmm_jax.retrieval.shards import Shards, is_sharded
 
     return (Shards if is_sharded(Path(named)) else Collection).open(named)
+
+
+def _naming(arguments: argparse.Namespace, model: Any) -> Any:
+    """What names pictures; of its models the one that searches is loaded already."""
+    if arguments.names is None:
+        return None
+    from kmm_jax.inference import load
+    from kmm_jax.search.naming.asking import Namer
+    from kmm_jax.serving.naming import Naming
+
+    return Naming(Namer.open(arguments.names, load, known=[model]))
 
 
 def _painter(arguments: argparse.Namespace, model: Any) -> Any:

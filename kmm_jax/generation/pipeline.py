@@ -109,6 +109,11 @@ class Pipeline:
         """How many programs were compiled so far."""
         return len(self.programs.compiled)
 
+    @property
+    def side(self) -> int:
+        """Pixels along a side of the pictures that the model was trained for."""
+        return self.config.unet.sample_size * self.config.vae.factor
+
     def generate(
         self, request: Request, *, progress: Tell | None = None, tile: int = 0
     ) -> Generated:
@@ -311,9 +316,8 @@ class Pipeline:
         if request.image is not None:
             height, width = image_size(request, step)
         else:
-            own = self.config.unet.sample_size * self.config.vae.factor
-            height = own if request.height is None else request.height
-            width = own if request.width is None else request.width
+            height = self.side if request.height is None else request.height
+            width = self.side if request.width is None else request.width
         for name, side in (("height", height), ("width", width)):
             if side < step or side % step:
                 raise UserError(

@@ -26,6 +26,8 @@ from starlette.exceptions import HTTPException
 from kmm_jax import __version__
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.generation.request import Request as Painting
+from kmm_jax.generation.restyle import restyling
+from kmm_jax.retrieval.regions import checked_box, cropped
 from kmm_jax.retrieval.searched import Searched, UnavailableError
 from kmm_jax.search.document_search import Encoder
 from kmm_jax.search.document_view import DocumentHit, NoDocumentError
@@ -38,6 +40,7 @@ from kmm_jax.serving import asking, schemas, uploads
 from kmm_jax.serving.asking import said as _text
 from kmm_jax.serving.gate import ID, Gate
 from kmm_jax.serving.keys import Keys
+from kmm_jax.serving.naming import Naming
 from kmm_jax.serving.painting import Painter
 from kmm_jax.serving.problems import ProblemError, failed
 from kmm_jax.serving.service import Service
@@ -84,6 +87,7 @@ def build(
     thumbnails: ThumbnailConfig | None = None,
     known: Mapping[str, Known] | None = None,
     images: Searched | None = None,
+    naming: Naming | None = None,
 ) -> Gate:
     """The service as an ASGI application.
 
@@ -94,6 +98,7 @@ def build(
         thumbnails: what an image must be to stand for its document.
         known: what is known of images beside what the model says, by their hash.
         images: an index elsewhere in the place of the folder's own of images.
+        naming: names what pictures show.
 
     Raises:
         DataError: no documents, or damaged.
@@ -109,6 +114,7 @@ def build(
         thumbnails=thumbnails,
         known=known,
         images=images,
+        naming=naming,
     )
 
     @contextlib.asynccontextmanager
@@ -131,6 +137,7 @@ def build(
     _add_search(app, service)
     _add_documents(app, service)
     _add_generation(app, service)
+    _add_names(app, service)
     _add_operations(app, service)
 
     @app.get("/page/base.css", include_in_schema=False)
@@ -152,7 +159,10 @@ def build(
         keys=keys or Keys({}),
         metrics=service.metrics,
         paths={*paths, "/"},
-        large={"/v1/search": image * 4 // 3, "/v1/search/upload": image},
+        large={
+            **dict.fromkeys(("/v1/search", "/v1/generate", "/v1/names"), image * 4 // 3),
+            "/v1/search/upload": image,
+        },
         ready=lambda: service.ready,
     )
 
@@ -277,6 +287,7 @@ def _add_documents(app: FastAPI, service: Service) -> None:
             heat_maps=service.vectors.sees_where and service.has_pictures,
             pictures=service.has_pictures,
             generates=service.painter is not None,
+            names=service.naming is not None,
         )
 
     @app.get("/v1/document", response_model=schemas.ShownDocument, tags=["documents"])
@@ -317,7 +328,7 @@ def _add_documents(app: FastAPI, service: Service) -> None:
 def _add_generation(app: FastAPI, service: Service) -> None:
     @app.post("/v1/generate", response_model=schemas.GenerateResponse, tags=["generation"])
     async def generate(request: schemas.GenerateRequest) -> schemas.GenerateResponse:
-        """Make a picture from a prompt."""
+        """Make a picture from a prompt, or make a given one over."""
         started = time.perf_counter()
         if service.painter is None:
             raise ProblemError(404, "not_found", "no generator is loaded (--generator)")
@@ -325,19 +336,53 @@ def _add_generation(app: FastAPI, service: Service) -> None:
         if not prompt:
             raise ProblemError(422, "invalid", "prompt: it says nothing")
         seed = secrets.randbelow(1 << 32) if request.seed is None else request.seed
-        painted = await service.painter.paint(
-            Painting(
-                prompts=(prompt,),
-                negative=negative or None,
-                steps=request.steps,
-                guidance=request.guidance,
-                seeds=seed,
+        asked: dict[str, Any] = {
+            "negative": negative or None, "steps": request.steps, "guidance": request.guidance
+        }  # fmt: skip
+        if request.image is None:
+            painting = Painting(prompts=(prompt,), seeds=seed, **asked)
+        else:
+            coded, most = request.image, service.settings.upload
+            data = await service.work(lambda: uploads.decoded(coded, most=most))
+            painting = restyling(
+                await asking.picture_of(service, data),
+                prompt,
+                side=service.painter.side,
+                strength=request.strength,
+                seed=seed,
+                **asked,
             )
-        )
+        painted = await service.painter.paint(painting)
         return schemas.GenerateResponse(
             image=f"data:image/png;base64,{base64.b64encode(painted.png).decode()}",
             seed=seed,
             blackened=painted.blackened,
+            milliseconds=round(1e3 * (time.perf_counter() - started), 2),
+        )
+
+
+def _add_names(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/names", response_model=schemas.NamesResponse, tags=["search"])
+    async def names(request: schemas.NamesRequest) -> schemas.NamesResponse:
+        """Name what a picture shows."""
+        started = time.perf_counter()
+        if service.naming is None:
+            raise ProblemError(404, "not_found", "no database of names is loaded (--names)")
+        box = None if request.box is None else checked_box(request.box)
+        data = await service.work(
+            lambda: uploads.decoded(request.image, most=service.settings.upload)
+        )
+        picture = await asking.picture_of(service, data)
+        if box is not None:
+            picture = cropped(picture, box)
+        found = await service.naming.names(picture, most=request.k)
+        return schemas.NamesResponse(
+            names=[
+                schemas.FoundName(name=each.name, probability=each.probability, score=each.score)
+                for each in found.names
+            ],
+            none=found.none,
+            known=found.known,
             milliseconds=round(1e3 * (time.perf_counter() - started), 2),
         )
 

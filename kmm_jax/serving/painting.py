@@ -22,6 +22,11 @@ _WAITING = 4  # pictures that are waited for; each takes seconds
 class Generator(Protocol):
     """What makes pictures: a ``generation.pipeline.Pipeline``, or any other."""
 
+    @property
+    def side(self) -> int:
+        """Pixels along a side of its pictures."""
+        ...
+
     def generate(self, request: Request, *, progress: Any = None) -> Generated:
         """The pictures of a request."""
         ...
@@ -57,9 +62,20 @@ class Painter:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "painter")
 
     def warm_up(self) -> None:
-        """Compile for any prompt and number of steps, with guidance and without; blocks."""
+        """Compile for any prompt and number of steps, with guidance and without; blocks.
+
+        From nothing, and from a picture.
+        """
+        blank = np.zeros((self.side, self.side, 3), np.uint8)
         for guidance in (7.5, 1.0):
-            self._generator.compile(Request(prompts=("",), guidance=guidance), progress=True)
+            for image in (None, blank):
+                request = Request(prompts=("",), guidance=guidance, image=image)
+                self._generator.compile(request, progress=True)
+
+    @property
+    def side(self) -> int:
+        """Pixels along a side of its pictures."""
+        return self._generator.side
 
     async def paint(self, request: Request) -> Painted:
         """The one picture of a request.

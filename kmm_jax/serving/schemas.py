@@ -234,6 +234,10 @@ class GenerateRequest(_Said):
 
     prompt: str = Field(min_length=1, examples=["물 속을 헤엄치는 바다거북, 4K"])
     negative: str = Field("", description="What to guide away from.")
+    image: str | None = Field(
+        None, description="A picture to begin from, in base64; its central square is made over."
+    )
+    strength: float = Field(0.6, gt=0, le=1, description="How far to go from that picture.")
     steps: int = Field(25, ge=1, le=100)
     guidance: float = Field(7.5, ge=0, le=30)
     seed: int | None = Field(None, ge=0, lt=1 << 32, description="By default any.")
@@ -245,6 +249,31 @@ class GenerateResponse(BaseModel):
     image: str = Field(description="A data: URL of a PNG with its settings inside.")
     seed: int = Field(description="That makes it again.")
     blackened: bool = Field(description="Whether the safety filter hides it.")
+    milliseconds: float
+
+
+class NamesRequest(_Said):
+    """A picture whose name is asked for (slide 5.4)."""
+
+    image: str = Field(description="In base64, or a data: URL of it.")
+    box: Box | None = Field(None, description="The part of it that counts.")
+    k: int = Field(5, ge=1, le=20, description="Names to give.")
+
+
+class FoundName(BaseModel):
+    """A name that the picture may have."""
+
+    name: str
+    probability: float | None = Field(description="Null where none was learned (kmm name fit).")
+    score: float = Field(description="By which it stands here.")
+
+
+class NamesResponse(BaseModel):
+    """What the picture may show, the likeliest first."""
+
+    names: list[FoundName]
+    none: float | None = Field(description="The probability that it is none of all names.")
+    known: bool = Field(description="Whether the first is likely enough to be said.")
     milliseconds: float
 
 
@@ -272,6 +301,7 @@ class Collection(BaseModel):
     heat_maps: bool = Field(description="Whether there are heat-maps.")
     pictures: bool = Field(description="Whether images are shown.")
     generates: bool = Field(description="Whether pictures are made from prompts.")
+    names: bool = Field(False, description="Whether pictures are named.")
 
 
 class Reason(BaseModel):

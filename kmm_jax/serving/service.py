@@ -21,6 +21,7 @@ from kmm_jax.search.pictures import PictureFolder
 from kmm_jax.search.thumbnail import Chooser, Known, Thumbnails
 from kmm_jax.search.thumbnail_ranking import ThumbnailConfig
 from kmm_jax.serving.library import Library
+from kmm_jax.serving.naming import Naming
 from kmm_jax.serving.painting import Painter
 from kmm_jax.serving.problems import ProblemError
 from kmm_jax.serving.settings import Settings
@@ -41,6 +42,7 @@ class Service:
         model_hash: names the model.
         painter: makes pictures from prompts; None where no generator was loaded.
         thumbnails: what an image must be to stand for its document.
+        naming: names what pictures show; None where no database of names was loaded.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Service:
         thumbnails: ThumbnailConfig | None = None,
         known: Mapping[str, Known] | None = None,
         images: Searched | None = None,
+        naming: Naming | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
@@ -61,7 +64,7 @@ class Service:
         self.failure: str | None = None
         self.model_hash = encoder.hash
         self._pictures = pictures
-        self.painter = painter
+        self.painter, self.naming = painter, naming
         self.thumbnails = thumbnails or ThumbnailConfig()
         self._encoder, self._known = encoder, known
         self._chooser: Chooser | None = None
@@ -132,8 +135,9 @@ class Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.vectors.close()
-            if self.painter is not None:
-                self.painter.close()
+            for beside in (self.painter, self.naming):
+                if beside is not None:
+                    beside.close()
             self._threads.shutdown(wait=False)
             self._beside.shutdown(wait=False)
 
@@ -145,8 +149,9 @@ class Service:
             self._chooser = await self.work(
                 lambda: Chooser(self._encoder, self.thumbnails, known=self._known)
             )
-            if self.painter is not None:
-                await self.work(self.painter.warm_up)
+            for beside in (self.painter, self.naming):
+                if beside is not None:
+                    await self.work(beside.warm_up)
         except Exception as error:
             self.failure = str(error) or type(error).__name__
             log("the model does not run", level=40, error=True)

@@ -135,3 +135,43 @@ def test_words_look_for_what_should_be_there() -> None:
     query = Query(text="셔츠", terms=parse_terms("+ 국내 카페 - 빨간색 + 파란색*0.5"))
     assert query.words == "셔츠 국내 카페 파란색"
     assert Query(terms=parse_terms("- 빨간색")).words == ""
+
+
+@pytest.mark.parametrize("place", ["docs", "shop"])
+def test_a_picture_is_made_over_before_it_is_searched_with(
+    folder: Path,
+    place: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import kmm_jax.generation.loading
+    from kmm_jax.generation.pipeline import Generated
+
+    class Bluer:
+        side = 16
+
+        def generate(self, request: Any) -> Generated:
+            assert request.prompts == ("파란 셔츠",) and request.strength == 0.4
+            assert request.image.shape == (16, 16, 3)
+            images = request.image[None] // 8
+            images[..., 2] = 255
+            return Generated(images=images, latents=np.zeros(1), settings=[{"seed": 1}])
+
+    monkeypatch.setattr(kmm_jax.generation.loading, "load_pipeline", lambda path: Bluer())
+    monkeypatch.chdir(folder)
+    command = ["documents", "search"] if place == "docs" else ["search"]
+    words = ["--image", "photos/빨간.png", "--restyle", "파란 셔츠", "--strength", "0.4", "--json"]
+    more = ["--generator", "gen", "--restyled", "over.png"]
+    capsys.readouterr()
+    assert main([*command, place, *words, *more]) == 0
+    assert first(capsys) == "파란"
+    assert Image.open("over.png").getpixel((2, 2)) == (31, 0, 255)
+    for wrong, message in (
+        (words, "name both"),
+        ([*words, *more, "--strength", "0"], "above 0"),
+        ([*words, *more, "--restyled", "x.jpg"], "end in .png"),
+        (["--image", "both.png", "--generator", "gen"], "are of --restyle"),
+        ([*words, *more, "--restyle", " "], "says nothing"),
+    ):
+        assert main([*command, place, *wrong]) == 2
+        assert message in capsys.readouterr().err

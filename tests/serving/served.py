@@ -46,6 +46,8 @@ class Seeing(Colors):
 class Blue:
     """A generator of blue pictures, that counts what it is asked to compile."""
 
+    side = 16
+
     def __init__(self) -> None:
         self.compiled: list[Request] = []
 
@@ -56,6 +58,8 @@ class Blue:
     def generate(self, request: Request, *, progress: Any = None) -> Generated:
         images = np.zeros((1, 16, 16, 3), np.uint8)
         images[..., 2] = 255
+        if request.image is not None:  # half of what was there stays
+            images = (images // 2 + np.asarray(request.image)[None] // 2).astype(np.uint8)
         settings = {"prompt": request.prompts[0], "seed": request.seeds}
         return Generated(images=images, latents=np.zeros((1, 2, 2, 4)), settings=[settings])
 
@@ -95,12 +99,19 @@ def served(
     keys: dict[str, str] | None = None,
     pictures: Path | None = None,
     painter: Any = None,
+    naming: Any = None,
     **settings: Any,
 ) -> Iterator[str]:
     """The address of a service that is ready."""
     made = Settings(port=0, **settings)
     app = build(
-        folder, encoder, settings=made, keys=Keys(keys or {}), pictures=pictures, painter=painter
+        folder,
+        encoder,
+        settings=made,
+        keys=Keys(keys or {}),
+        pictures=pictures,
+        painter=painter,
+        naming=naming,
     )
     with listening(made, Keys(keys or {})) as opened:
         running = server(app)

@@ -351,3 +351,43 @@ def test_a_touch_draws_a_box_too(page: browser.Page, shop: Path) -> None:
     found = page.run("document.querySelector('#box').style.width")
     assert abs(float(found.removesuffix("%")) - 50) < 3
     page.run("document.querySelector('#cropper').close()")
+
+
+def test_a_picture_is_made_over_and_named(tab: browser.Page, shop: Path, tmp_path: Path) -> None:
+    from kmm_jax.serving.painting import Painter
+    from tests.serving.served import Blue
+    from tests.serving.test_naming import places
+
+    with served(
+        shop / "documents",
+        Seeing(),
+        pictures=shop / "photos",
+        painter=Painter(Blue()),
+        naming=places(tmp_path),
+    ) as address:
+        tab.open(f"{address}/")
+        tab.run("localStorage.setItem('language', 'ko')")
+        tab.open(f"{address}/")
+        tab.until("!document.querySelector('#tabs').hidden")
+        tab.pick("#file", shop / "photos" / "초록.png")
+        tab.until(FOUND)
+        tab.until("document.querySelectorAll('#names button').length == 3")
+        assert tab.run("document.querySelector('#names button').innerText") == "초록 등대"
+        tab.run("document.querySelector('#paint').click()")
+        tab.until("!document.querySelector('#from').hidden")
+        tab.run("document.querySelector('#text').focus()")
+        tab.type("파란 셔츠")
+        tab.press("Enter")
+        tab.until("document.querySelector('.painted img')?.naturalWidth == 16")
+        # Half of the green that was there is left.
+        color = tab.run(
+            "(() => { const pen = new OffscreenCanvas(1, 1).getContext('2d');"
+            "pen.drawImage(document.querySelector('.painted img'), 0, 0, 1, 1);"
+            "return [...pen.getImageData(0, 0, 1, 1).data]; })()"
+        )
+        assert color[:3] == [0, 127, 127]
+        tab.run("document.querySelector('.use').click()")
+        tab.until(f"{FOUND} && !document.querySelector('.painted')")
+        tab.until("document.querySelectorAll('#names button').length == 3")
+        tab.run("document.querySelector('#names button').click()")
+        tab.until("document.querySelector('#text').value != ''")

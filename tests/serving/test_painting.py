@@ -36,7 +36,8 @@ def test_a_picture_says_how_it_was_made(shop: Path) -> None:
     generator = Blue()
     with painting(shop, generator) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)
-        assert {each.guided for each in generator.compiled} == {True, False}
+        forms = {(each.guided, each.image is not None) for each in generator.compiled}
+        assert forms == {(True, True), (True, False), (False, True), (False, False)}
         picture = picture_of(client.post("/v1/generate", json={"prompt": "바다", "seed": 7}))
         assert picture.getpixel((3, 3)) == (0, 0, 255)
         assert '"seed": 7' in picture.text["kmm_jax"]  # type: ignore[attr-defined]
@@ -102,3 +103,35 @@ def test_a_stable_diffusion_makes_what_it_makes_alone(
         assert pipeline.compiled == compiled
     alone = pipeline.generate(Request(prompts=("바다거북",), steps=3, seeds=5))
     np.testing.assert_allclose(np.asarray(picture, int), alone.images[0].astype(int), atol=1)
+
+
+def test_a_picture_is_made_over(shop: Path, picture: Any) -> None:
+    with painting(shop, Blue()) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        image = base64.b64encode(picture("빨간")).decode()
+        asked = {"prompt": "파란 셔츠", "image": image, "strength": 0.5}
+        made_over = picture_of(client.post("/v1/generate", json=asked))
+        assert made_over.size == (16, 16) and made_over.getpixel((3, 3)) == (127, 0, 127 + 0)
+        for wrong in ({"strength": 0}, {"strength": 1.1}, {"image": "!!!"}, {"image": "eA=="}):
+            assert client.post("/v1/generate", json={**asked, **wrong}).status_code in (415, 422)
+
+
+def test_a_stable_diffusion_makes_over_by_what_was_compiled(
+    shop: Path, made: Callable[[str], Path], picture: Any
+) -> None:
+    from kmm_jax.generation.loading import load_pipeline
+    from kmm_jax.generation.restyle import restyling
+
+    pipeline = load_pipeline(made("sd1"))
+    source = Image.open(io.BytesIO(picture("빨간", size=(80, 50))))
+    with painting(shop, pipeline) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200, 600)
+        compiled = pipeline.compiled
+        image = base64.b64encode(picture("빨간", size=(80, 50))).decode()
+        asked = {"prompt": "파란 셔츠", "image": image, "strength": 0.5, "steps": 4, "seed": 3}
+        found = picture_of(client.post("/v1/generate", json=asked))
+        assert pipeline.compiled == compiled
+    request = restyling(source, "파란 셔츠", side=pipeline.side, strength=0.5, steps=4, seed=3)
+    alone = pipeline.generate(request)
+    assert alone.images.shape == (1, pipeline.side, pipeline.side, 3)
+    np.testing.assert_allclose(np.asarray(found, int), alone.images[0].astype(int), atol=1)

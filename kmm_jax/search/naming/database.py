@@ -241,6 +241,8 @@ def build(
     said, built = [], []
     for number, path in enumerate(models):
         model = load(path)
+        if model.hash in {each["hash"] for each in said}:
+            raise UserError(f"{path} is a model that is named twice; its votes would count twice")
         embedded = place / f"{number}-vectors"
         report = embed_source(
             model,
@@ -254,8 +256,6 @@ def build(
         )
         built.append(_collect(place / str(number), embedded, rows, model, template, report.bad))
         said.append({"path": path, "hash": model.hash})
-    if len({each["hash"] for each in said}) < len(said):
-        raise UserError("one model is named twice; its candidates would count twice")
     write_json(place / MANIFEST, {"format": _FORMAT, "about": about, "models": said})
     for number in range(len(models)):
         shutil.rmtree(place / f"{number}-vectors")

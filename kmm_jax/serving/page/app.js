@@ -17,6 +17,7 @@ let collection = null;
 let asked = null; // the AbortController of the search under way
 let last = null; // the last response, to draw it again in another language
 let retry = 0;
+let named = null; // the AbortController of the naming under way
 
 const say = (name, ...given) => {
   const word = WORDS[language][name] ?? name;
@@ -96,9 +97,27 @@ async function search() {
     last = await response.json();
     drawResults();
     if ($("cropper").open && last.box) cropper.set(last.box);
+    name();
     const partly = last.complete ? "" : ` · ${say("partly")}`;
     status((last.hits.length ? say("found", last.hits.length, Math.round(last.milliseconds)) : say("nothing")) + partly);
   } catch (error) { failed(error, search); }
+}
+
+// What the picture may show, by the database of names: each a search of its own.
+async function name() {
+  named?.abort();
+  $("names").replaceChildren();
+  if (!collection?.names || !query.picture) return;
+  named = new AbortController();
+  const body = { image: query.picture, k: 3 };
+  if (last?.box) body.box = last.box;
+  try {
+    const { names, known } = await (await call("/v1/names", { body, signal: named.signal })).json();
+    if (!known) { $("names").append(say("unnamed")); return; }
+    $("names").append(say("itsname"), ...names.map((each) => make("button", { type: "button",
+      textContent: each.probability === null ? each.name : `${each.name} ${Math.round(100 * each.probability)}%`,
+      onclick: () => { query.text = $("text").value = each.name; changed(); } })));
+  } catch { /* the search is there without it */ }
 }
 
 function failed(error, again) {
@@ -216,6 +235,7 @@ function drawChips() {
       if (!query.where[name].length) delete query.where[name];
     });
   }
+  if (!query.picture) { named?.abort(); $("names").replaceChildren(); }
   const focused = document.activeElement?.dataset?.key;
   $("chips").replaceChildren(...chips);
   if (focused) $("chips").querySelector(`[data-key="${focused}"]`)?.focus();
@@ -382,9 +402,32 @@ function turn(to) {
   $("paint").setAttribute("aria-selected", painting);
   $("text").placeholder = say(painting ? "describe" : "placeholder");
   $("go").textContent = say(painting ? "draw" : "search");
+  drawFrom();
   asked?.abort();
   if (painting) { $("grid").replaceChildren(); status(""); } else changed();
   $("text").focus();
+}
+
+// A picture to begin from: the query's own, or that of the document it is like.
+let from = true;
+
+function drawFrom() {
+  const has = Boolean(query.picture || query.like?.url);
+  $("from").hidden = !(painting && has);
+  if (query.picture) $("fromimage").src = query.picture;
+  else if (has) show($("fromimage"), query.like.url, 96);
+  $("usefrom").checked = from;
+  $("strength").disabled = !from;
+}
+
+async function beginning() {
+  if (!from || $("from").hidden) return null;
+  if (query.picture) return query.picture;
+  const blob = await (await call(`${query.like.url}&side=1024`)).blob();
+  return new Promise((done, failed) => {
+    const reader = Object.assign(new FileReader(), { onload: () => done(reader.result), onerror: failed });
+    reader.readAsDataURL(blob);
+  });
 }
 
 async function paint(prompt) {
@@ -394,22 +437,30 @@ async function paint(prompt) {
   asked = new AbortController();
   status(say("drawing"));
   try {
-    const response = await call("/v1/generate", { body: { prompt }, signal: asked.signal });
-    const { image, seed, blackened } = await response.json();
-    const use = make("button", { type: "button", className: "use", textContent: say("searchwith"), onclick: () => {
-      Object.assign(query, { picture: image, like: null, text: "" });
-      $("text").value = "";
-      turn(false);
-    } });
-    const said = make("div", { className: "said" }, make("h3", { textContent: prompt }), make("p", { textContent: `seed ${seed}` }));
-    if (!blackened) said.append(make("div", { className: "actions" }, use));
-    $("grid").prepend(make("li", { className: "hit painted" }, make("div", { className: "picture" }, make("img", { src: image, alt: prompt })), said));
-    status(say(blackened ? "blackened" : "drawn"));
+    const body = { prompt };
+    const image = await beginning();
+    if (image) Object.assign(body, { image, strength: Number($("strength").value) });
+    const response = await call("/v1/generate", { body, signal: asked.signal });
+    draw(prompt, await response.json());
   } catch (error) { failed(error, () => paint(prompt)); }
+}
+
+function draw(prompt, { image, seed, blackened }) {
+  const use = make("button", { type: "button", className: "use", textContent: say("searchwith"), onclick: () => {
+    Object.assign(query, { picture: image, like: null, text: "" });
+    whole();
+    $("text").value = "";
+    turn(false);
+  } });
+  const said = make("div", { className: "said" }, make("h3", { textContent: prompt }), make("p", { textContent: `seed ${seed}` }));
+  if (!blackened) said.append(make("div", { className: "actions" }, use));
+  $("grid").prepend(make("li", { className: "hit painted" }, make("div", { className: "picture" }, make("img", { src: image, alt: prompt })), said));
+  status(say(blackened ? "blackened" : "drawn"));
 }
 
 // --- what people do
 
+$("usefrom").addEventListener("change", () => { from = $("usefrom").checked; drawFrom(); });
 $("find").addEventListener("click", () => turn(false));
 $("paint").addEventListener("click", () => turn(true));
 
