@@ -62,11 +62,10 @@ def measured_shop(run: Path, *, kinds: int, scenes: int) -> dict[str, Any]:
     if found := read_json(kept):
         return dict(found)
     model = load(run)
+    pictures = composed_queries.gallery(model, size=SIZE, kinds=kinds)
     found = {
-        "queries": composed_queries.measure(model, size=SIZE, kinds=kinds),
-        "crops": composed_crops.measure(
-            model, composed_queries.gallery(model, size=SIZE, kinds=kinds), scenes=scenes
-        ),
+        "queries": composed_queries.measure(model, pictures),
+        "crops": composed_crops.measure(model, pictures, scenes=scenes),
     }
     write_json(kept, found)
     return found

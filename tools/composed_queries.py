@@ -138,9 +138,8 @@ def changes(task: str, found: Gallery, seed: int = 0) -> list[Change]:
     return asked
 
 
-def measure(model: Any, *, size: int, kinds: int) -> dict[str, Any]:
+def measure(model: Any, found: Gallery) -> dict[str, Any]:
     """recall@10 of each task and way of asking, on test queries at the weight of validation."""
-    found = gallery(model, size=size, kinds=kinds)
     names = {**{k: v.ko for k, v in COLOURS_BY_KEY.items()},
              **{k: v.ko for k, v in PATTERNS_BY_KEY.items()}}  # fmt: skip
     texts = dict(zip(names, model.embed_text(list(names.values())), strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from kmm_jax.errors import UserError
 
 if TYPE_CHECKING:
     from kmm_jax.search.naming.asking import Answer, Namer
+    from kmm_jax.search.naming.database import Built
     from kmm_jax.search.naming.scoring import Asked
 
 NONE = "이 중에 없음 (none of these)"
@@ -48,11 +50,15 @@ def add(commands: Any) -> None:
         metavar="TEXT",
         help='the sentence of a name, such as "{name} 사진" (default: the name alone)',
     )
-    build.add_argument("--batch-size", type=int, default=64, metavar="N")
-    build.add_argument(
-        "--max-bad-share", type=float, default=0.01, metavar="SHARE", help="more bad rows stop it"
-    )
+    _add_reading(build)
     build.set_defaults(run=_build)
+
+    more = parts.add_parser("add", help="put more pictures into a database")
+    more.add_argument("database", type=Path, metavar="DIR")
+    more.add_argument("source", metavar="SOURCE")
+    _add_field(more, needed=False)
+    _add_reading(more)
+    more.set_defaults(run=_more)
 
     fit = parts.add_parser(
         "fit",
@@ -97,10 +103,17 @@ def add(commands: Any) -> None:
     evaluate.set_defaults(run=_evaluate)
 
 
-def _add_field(command: argparse.ArgumentParser) -> None:
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--batch-size", type=int, default=64, metavar="N")
+    command.add_argument(
+        "--max-bad-share", type=float, default=0.01, metavar="SHARE", help="more bad rows stop it"
+    )
+
+
+def _add_field(command: argparse.ArgumentParser, *, needed: bool = True) -> None:
     command.add_argument(
         "--field",
-        required=True,
+        required=needed,
         metavar="FIELD",
         help="of the records that holds the name: product_name, labels.type, a column of the table",
     )
@@ -121,22 +134,46 @@ def _add_asked(command: argparse.ArgumentParser) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from kmm_jax.cli.progress import RowsBar
-    from kmm_jax.data.sources import open_source
     from kmm_jax.inference import load
     from kmm_jax.search.naming.database import build
+
+    models = [each if is_url(each) else str(Path(each).resolve()) for each in arguments.model]
+    return _filled(
+        arguments,
+        lambda source, **reading: build(
+            arguments.database,
+            source,
+            models,
+            load=load,
+            field=arguments.field,
+            template=arguments.template,
+            **reading,
+        ),
+    )
+
+
+def _more(arguments: argparse.Namespace) -> int:
+    from kmm_jax.inference import load
+    from kmm_jax.search.naming.database import add
+
+    return _filled(
+        arguments,
+        lambda source, **reading: add(
+            arguments.database, source, load=load, field=arguments.field, **reading
+        ),
+    )
+
+
+def _filled(arguments: argparse.Namespace, fill: Callable[..., Built]) -> int:
+    from kmm_jax.cli.progress import RowsBar
+    from kmm_jax.data.sources import open_source
 
     _check_limit(arguments)
     url = absolute_source(arguments.source)
     source = open_source(url)
     with RowsBar("pictures") as bar:
-        built = build(
-            arguments.database,
+        built = fill(
             source,
-            [each if is_url(each) else str(Path(each).resolve()) for each in arguments.model],
-            load=load,
-            field=arguments.field,
-            template=arguments.template,
             source_url=url,
             limit=arguments.limit,
             batch_size=arguments.batch_size,
@@ -149,8 +186,7 @@ def _build(arguments: argparse.Namespace) -> int:
         (built.repeated, "that stood before"),
     )
     print(
-        f"{arguments.database}: {built.names:,} names, {built.pictures:,} pictures, "
-        f"{len(arguments.model)} models"
+        f"{arguments.database}: {built.names:,} names, {built.pictures:,} pictures"
         + "".join(f"; {count:,} {why} left out" for count, why in left if count)
     )
     return 0

@@ -23,7 +23,13 @@ from kmm_jax.errors import DataError, UserError
 from kmm_jax.files import read_described, write_json
 from kmm_jax.retrieval import store
 from kmm_jax.retrieval.collection import Collection
-from kmm_jax.retrieval.embedding import MAX_BAD_SHARE, Embedder, Progress, embed_source
+from kmm_jax.retrieval.embedding import (
+    MAX_BAD_SHARE,
+    Embedder,
+    EmbedReport,
+    Progress,
+    embed_source,
+)
 from kmm_jax.text.normalize import normalize
 from kmm_jax.text.templates import check_template, fill
 
@@ -232,29 +238,27 @@ def build(
     check_template(template)
     about = {"source": source_url or source.name, "field": field, "template": template}
     _refuse_other(place, about)
-    rows = NamedRows(source, field, limit=limit)
-    if rows.bad > max_bad_share * (len(rows) + rows.nameless + rows.bad):
-        raise DataError(
-            f"{source.name}: {rows.bad:,} records are bad, more than {max_bad_share:.1%}"
-        )
+    rows = _named(source, field, limit, max_bad_share)
     write_json(place / "making.json", about)
-    said, built = [], []
+    said: list[dict[str, str]] = []
+    built: list[Built] = []
     for number, path in enumerate(models):
         model = load(path)
         if model.hash in {each["hash"] for each in said}:
             raise UserError(f"{path} is a model that is named twice; its votes would count twice")
         embedded = place / f"{number}-vectors"
-        report = embed_source(
-            model,
-            rows,
-            embedded,
-            batch_size=batch_size,
-            max_bad_share=max_bad_share,
-            source_url=source_url,
-            model_path=path,
-            progress=lambda progress, path=path: tell(path, progress),  # type: ignore[misc]
+        report = _embedded(embedded, rows, model, path, source_url, batch_size, max_bad_share, tell)
+        shutil.rmtree(place / str(number), ignore_errors=True)  # of a build that was killed here
+        member = Member(
+            path=path,
+            images=Collection.create(
+                place / str(number) / "images", model_hash=model.hash, dim=model.embedding
+            ),
+            names=Collection.create(
+                place / str(number) / "names", model_hash=model.hash, dim=model.embedding
+            ),
         )
-        built.append(_collect(place / str(number), embedded, rows, model, template, report.bad))
+        built.append(_put(member, embedded, rows, model, template, report.bad))
         said.append({"path": path, "hash": model.hash})
     write_json(place / MANIFEST, {"format": _FORMAT, "about": about, "models": said})
     for number in range(len(models)):
@@ -263,10 +267,79 @@ def build(
     return built[0]
 
 
-def _collect(
-    place: Path, embedded: Path, rows: NamedRows, model: Embedder, template: str, bad: int
+def add(
+    folder: str | os.PathLike[str],
+    source: Source,
+    *,
+    load: Callable[[str], Embedder],
+    field: str | None = None,
+    source_url: str | None = None,
+    limit: int | None = None,
+    batch_size: int = 64,
+    max_bad_share: float = MAX_BAD_SHARE,
+    tell: Callable[[str, Progress], None] = lambda model, progress: None,
 ) -> Built:
-    shutil.rmtree(place, ignore_errors=True)  # of a build that was killed here
+    """Put more pictures into a database; those whose keys are there take the old ones' place.
+
+    Names that have no picture any more go. Killed meanwhile, the same call goes on.
+
+    Args:
+        field: that holds the name, by default as it was built.
+
+    Raises:
+        DataError: no database, no row with a name, or too many that cannot be read.
+        UserError: a model is no longer what it was.
+    """
+    database = NameDatabase.open(folder)
+    rows = _named(source, field or database.about["field"], limit, max_bad_share)
+    built = []
+    for number, member in enumerate(database.members):
+        model = load(member.path)
+        member.images.check_model(model.hash)
+        embedded = database.folder / f"{number}-more"
+        report = _embedded(
+            embedded, rows, model, member.path, source_url, batch_size, max_bad_share, tell
+        )
+        built.append(_put(member, embedded, rows, model, database.about["template"], report.bad))
+    for number in range(len(database.members)):
+        shutil.rmtree(database.folder / f"{number}-more")
+    return built[0]
+
+
+def _named(source: Source, field: str, limit: int | None, max_bad_share: float) -> NamedRows:
+    rows = NamedRows(source, field, limit=limit)
+    if rows.bad > max_bad_share * (len(rows) + rows.nameless + rows.bad):
+        raise DataError(
+            f"{source.name}: {rows.bad:,} records are bad, more than {max_bad_share:.1%}"
+        )
+    return rows
+
+
+def _embedded(
+    place: Path,
+    rows: NamedRows,
+    model: Embedder,
+    path: str,
+    source_url: str | None,
+    batch_size: int,
+    max_bad_share: float,
+    tell: Callable[[str, Progress], None],
+) -> EmbedReport:
+    return embed_source(
+        model,
+        rows,
+        place,
+        batch_size=batch_size,
+        max_bad_share=max_bad_share,
+        source_url=source_url,
+        model_path=path,
+        progress=lambda progress: tell(path, progress),
+    )
+
+
+def _put(
+    member: Member, embedded: Path, rows: NamedRows, model: Embedder, template: str, bad: int
+) -> Built:
     found = store.load_embeddings(embedded)
     first = store.first_of_each(found)
     name_of_key: dict[str, str] = {}
@@ -278,24 +351,18 @@ def _collect(
             continue
         if key in kept:
             name_of_key.setdefault(key, name)
-    images = Collection.create(
-        place / "images", model_hash=model.hash, dim=model.embedding, metadata={}
-    )
     for start in range(0, len(first.ids), _PUT_AT_ONCE):
         ids = first.ids[start : start + _PUT_AT_ONCE]
         columns = {NAME: [name_of_key[id] for id in ids]}
-        images.put(ids, first.vectors[start : start + _PUT_AT_ONCE], columns)
-    counts = collections.Counter(name_of_key[id] for id in first.ids)
-    names = Collection.create(place / "names", model_hash=model.hash, dim=model.embedding)
-    said = [fill(template, name) for name in counts]
-    names.put(
-        list(counts),
-        model.embed_text(said, "query", batch_size=256),
-        {"pictures": list(counts.values())},
-    )
+        member.images.put(ids, first.vectors[start : start + _PUT_AT_ONCE], columns)
+    counts = member.images.facet(NAME)
+    touched = list(dict.fromkeys(name_of_key[id] for id in first.ids))
+    vectors = model.embed_text([fill(template, name) for name in touched], "query", batch_size=256)
+    member.names.put(touched, vectors, {"pictures": [counts[name] for name in touched]})
+    member.names.delete(name for name in member.names.ids() if name not in counts)
     return Built(
         names=len(counts),
-        pictures=len(first.ids),
+        pictures=len(member.images),
         nameless=rows.nameless,
         bad=rows.bad + bad,
         repeated=len(found.ids) - len(first.ids),

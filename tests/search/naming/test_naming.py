@@ -133,6 +133,32 @@ def test_a_build_that_was_killed_goes_on_and_others_are_refused(
         build(folder / "third", source, models, load=Seeing, field="place")
 
 
+def test_a_database_grows_and_names_without_pictures_go(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = made(folder, "one", "blind")
+    monkeypatch.chdir(folder)
+    more = ["name", "add", "names-one-blind", "fit-*.tar"]
+    for _ in "12":  # again, it changes nothing
+        assert main(more) == 0
+        assert "4 names, 36 pictures" in capsys.readouterr().out
+    grown = NameDatabase.open(database.folder)
+    for member in grown.members:
+        counts = {row["id"]: row["pictures"] for row in member.names.columns(member.names.ids())}
+        assert counts == {**dict.fromkeys(PLACES, 10), "노란 들": 6}
+    for member in grown.members:  # as a purge does
+        member.images.delete(id for id in member.images.ids() if id.endswith("숲"))
+    assert main(more) == 0
+    assert "4 names, 32 pictures" in capsys.readouterr().out
+    for member in grown.members:
+        member.images.refresh()
+        member.images.delete(id for id in member.images.ids() if id.endswith("들"))
+    assert main(["name", "add", "names-one-blind", "test-*.tar"]) == 0
+    assert "3 names" in capsys.readouterr().out
+    assert sorted(NameDatabase.open(database.folder).members[1].names.ids()) == sorted(PLACES)
+    assert not [path for path in database.folder.iterdir() if "more" in path.name]
+
+
 @pytest.mark.parametrize(
     ("record", "field", "expected"),
     [
@@ -246,7 +272,7 @@ def test_from_a_source_to_names_with_their_probability(
     models = ["--model", "one", "--model", "blind"]
     field = ["--field", "labels.place"]
     assert main(["name", "build", "names", "train-*.tar", *field, *models]) == 0
-    assert "3 names, 12 pictures, 2 models" in capsys.readouterr().out
+    assert "names: 3 names, 12 pictures" in capsys.readouterr().out
     Image.new("RGB", (8, 8), (120, 30, 30)).save("red.png")
     assert main(["name", "find", "names", "red.png"]) == 0
     assert capsys.readouterr().out.splitlines()[1].endswith("빨간 등대")
