@@ -18,7 +18,7 @@ EXTRA_cuda := cuda
 EXTRA_tpu := tpu
 PINS := pyproject.toml constraints.txt
 
-.PHONY: setup quickstart test test-all lint format bench speed demo-text-to-image clean
+.PHONY: setup quickstart demo test test-all lint format bench speed demo-text-to-image clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.core-$(ACCEL)
@@ -43,6 +43,14 @@ $(VENV)/.test: $(PINS) $(VENV)/.core-$(ACCEL)
 # CIFAR-10 comes through TFDS unless a local folder is named by KMM_DATA_DIR.
 quickstart: $(VENV)/.core-$(ACCEL) $(if $(filter cifar10,$(DATA)),$(if $(KMM_DATA_DIR),,$(VENV)/.tfds))
 	$(BIN)/kmm quickstart --data $(DATA) $(QUICKSTART_ARGS)
+
+# A search page over a corpus that is made: of the shop, and of real photos if KMM_DATA_DIR has them.
+demo: $(VENV)/.serve
+	$(BIN)/kmm demo $(DEMO_ARGS)
+
+$(VENV)/.serve: $(PINS) $(VENV)/.core-$(ACCEL)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[serve]'
+	@touch $@
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)

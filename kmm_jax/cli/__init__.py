@@ -43,6 +43,7 @@ _GROUPS = (
     "label",
     "serve",
     "quickstart",
+    "demo",
 )
 
 # Commands beside one of their first word, which takes a name of its own there.

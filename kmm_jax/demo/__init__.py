@@ -1,0 +1,1 @@
+"""A demonstration: a corpus that is made, documents with pictures and judged queries, served."""
