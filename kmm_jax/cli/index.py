@@ -22,6 +22,34 @@ def add(commands: Any) -> None:
     build.add_argument("--output", type=Path, required=True, metavar="DIR")
     build.add_argument("--engine", choices=("auto", "scann", "exact"), default="auto")
     build.set_defaults(run=_build)
+    tune = actions.add_parser(
+        "tune",
+        help="build an index several ways, and keep the fastest that finds enough",
+        description="Find settings for your own vectors: other numbers of leaves and other hashes "
+        "are built, and each is searched in several ways. The fastest whose recall@10 reaches what "
+        "is wanted is kept, and what was tried is kept with it (kmm index info --json).",
+    )
+    tune.add_argument("embeddings", type=Path, metavar="EMBEDDINGS")
+    tune.add_argument("--output", type=Path, required=True, metavar="DIR")
+    tune.add_argument(
+        "--queries",
+        type=Path,
+        metavar="EMBEDDINGS",
+        help="such as will be asked, texts for an index of images say (default: its own vectors, "
+        "each without itself among the found)",
+    )
+    tune.add_argument("--builds", type=int, metavar="N", help="at most (default: what it takes)")
+    tune.set_defaults(run=_tune, engine="scann")
+    retune = actions.add_parser(
+        "retune",
+        help="search an index as fast as another recall lets; nothing is built",
+        description="Measure anew how many leaves are searched and how many vectors scored again, "
+        "and note it in the index.",
+    )
+    retune.add_argument("index", type=Path, metavar="DIR")
+    retune.add_argument("--recall", type=float, required=True, metavar="R", help="recall@10 wanted")
+    retune.add_argument("--queries", type=Path, metavar="EMBEDDINGS", help="as for tune")
+    retune.set_defaults(run=_retune)
     grow = actions.add_parser(
         "add",
         help="put embeddings into a collection, which is made if it is not there",
@@ -68,8 +96,16 @@ def add(commands: Any) -> None:
         help="only the I-th (from 0) of N stretches of the embeddings, for the I-th host",
     )
     bulk.set_defaults(run=_bulk)
-    for command in (build, grow, bulk):
+    for command in (build, tune, grow, bulk):
         add_settings(command)
+        command.add_argument(
+            "--recall",
+            type=float,
+            required=command is tune,
+            metavar="R",
+            help="recall@10 wanted, such as 0.95: the fewest leaves and rescored vectors that "
+            "reach it are measured and kept",
+        )
         command.add_argument(
             "--keep-first",
             action="store_true",
@@ -114,8 +150,8 @@ def add_settings(command: argparse.ArgumentParser) -> None:
 
 def settings_given(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `add_settings` added, as far as it was given."""
-    names = ("dtype", "rescore", "leaves_to_search")
-    found = {name: getattr(arguments, name) for name in names}
+    names = ("dtype", "rescore", "leaves_to_search", "recall")
+    found = {name: getattr(arguments, name, None) for name in names}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -137,6 +173,80 @@ def _build(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _tune(arguments: argparse.Namespace) -> int:
+    from kmm_jax.retrieval.index import Index
+    from kmm_jax.retrieval.learning import Tuning
+    from kmm_jax.retrieval.settings import IndexSettings
+
+    if arguments.builds is not None and arguments.builds < 1:
+        raise UserError(f"--builds must be at least 1, found {arguments.builds}")
+    embeddings = _embeddings(arguments)
+    queries = _queries(arguments, embeddings.model_hash)
+
+    def told(best: Any) -> None:
+        print(_searched(best.as_json()), file=sys.stderr, flush=True)
+
+    index = Index.of_embeddings(
+        arguments.output,
+        embeddings,
+        settings=IndexSettings(engine=arguments.engine, **settings_given(arguments)),
+        tuning=Tuning(queries=queries, thorough=True, builds=arguments.builds, told=told),
+    )
+    _print_tuned(arguments.output, index)
+    return 0
+
+
+def _retune(arguments: argparse.Namespace) -> int:
+    from kmm_jax.retrieval.collection_files import is_collection
+    from kmm_jax.retrieval.index import Index
+
+    if is_collection(arguments.index):
+        raise UserError(
+            f"{arguments.index} is a collection, whose segments find their settings when they are "
+            "written: make it with kmm index add --recall, or build an index of its vectors"
+        )
+    index = Index.load(arguments.index)
+    index.retune(arguments.recall, _queries(arguments, index.model_hash))
+    _print_tuned(arguments.index, index)
+    return 0
+
+
+def _queries(arguments: argparse.Namespace, model_hash: str) -> Any:
+    """The vectors of ``--queries``, if they were given."""
+    from kmm_jax.retrieval.store import load_embeddings
+
+    if arguments.queries is None:
+        return None
+    asked = load_embeddings(arguments.queries)
+    if asked.model_hash != model_hash:
+        raise UserError(
+            f"{arguments.queries} comes from the model {asked.model_hash!r}, what is searched from "
+            f"{model_hash!r}; embed both with one model"
+        )
+    return asked.vectors
+
+
+def _print_tuned(folder: Path, index: Any) -> None:
+    info = index.info()
+    print(f"{folder}: {len(index):,} vectors, {info['engine']}")
+    if (tuning := info["tuning"]) is not None:
+        print(
+            f"recall@10 {info['recall@10']:.3f} +- {tuning['error']:.3f}, on "
+            f"{tuning['measured_on']:,} queries that chose nothing"
+        )
+
+
+def _searched(tried: dict[str, Any]) -> str:
+    """What was built, and the fastest search of it that finds enough."""
+    built = f"{tried['leaves']:,} leaves, " if tried["leaves"] else "no tree, "
+    leaves = f"{tried['leaves_to_search']:,} searched, " if tried["leaves"] else ""
+    return (
+        f"{built}{tried['dims_per_block']} dimensions a block, threshold "
+        f"{tried['anisotropic_threshold']}: {leaves}{tried['reorder']:,} rescored, recall@10 "
+        f"{tried['recall']:.3f}, {tried['microseconds']:,.0f} microseconds"
+    )
+
+
 def _add(arguments: argparse.Namespace) -> int:
     from kmm_jax.retrieval.collection import Collection
     from kmm_jax.retrieval.collection_files import is_collection
@@ -151,10 +261,11 @@ def _add(arguments: argparse.Namespace) -> int:
         collection = Collection.open(arguments.collection, model_hash=embeddings.model_hash)
         made = collection.info()["settings"]
         for name, value in given.items():
-            if made[name] != value:
+            if made.get(name) != value:
                 raise UserError(
-                    f"{arguments.collection} was made with {name} {made[name]!r}, not {value!r}; a "
-                    "collection keeps what it was made with: leave it out, or make another"
+                    f"{arguments.collection} was made with {name} {made.get(name)!r}, not "
+                    f"{value!r}; a collection keeps what it was made with: leave it out, or make "
+                    "another"
                 )
     else:
         collection = Collection.create(
@@ -253,11 +364,13 @@ def _info(arguments: argparse.Namespace) -> int:
     metadata = info["metadata"]
     size = f"{info['bytes'] / 1e6:,.2f} MB" if not grows else f"version {info['version']}"
     dtype, recall = info["settings"]["dtype"], info.get("recall@10")
+    wanted = info["settings"]["recall"]
     lines = {
         "vectors": f"{info['rows']:,} of dimension {info['dim']:,}, {dtype}, {size}",
         "of": metadata.get("kind"),
         "engine": info.get("engine"),
         "recall@10": f"{recall:.3f} of exact search, when it was built" if recall else None,
+        "wanted": f"recall@10 {wanted}" if wanted else None,
         "columns": ", ".join(f"{name} {kind}" for name, kind in info.get("columns", {}).items()),
         "model": metadata.get("model_path"),
         "model hash": info["model_hash"],

@@ -315,7 +315,10 @@ def _check_same(
             f"{folder} holds a collection that was not built in bulk: let it grow with kmm index "
             "add, or choose another folder"
         )
-    names = [name for name, value in identity.items() if bulk["identity"].get(name) != value]
+    begun = dict(bulk["identity"])
+    # Settings that came to be since it was begun have their defaults.
+    begun["settings"] = dataclasses.asdict(IndexSettings(**begun["settings"]))
+    names = [name for name, value in identity.items() if begun.get(name) != value]
     if segment_rows is not None and bulk["segments"] != -(-rows // segment_rows):
         names.append("segment_rows")
     if names:

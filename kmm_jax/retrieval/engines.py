@@ -44,6 +44,7 @@ class Searcher:
     """Searches with ScaNN or exactly, and says which.
 
     Attributes:
+        scann: None where search is exact.
         described: the engine, with the reason where it is not ScaNN.
     """
 
@@ -54,7 +55,7 @@ class Searcher:
         described: str,
     ) -> None:
         self._vectors = vectors
-        self._scann = scann
+        self.scann = scann
         self.described = described
 
     @functools.cached_property
@@ -67,13 +68,13 @@ class Searcher:
     @property
     def approximate(self) -> bool:
         """Whether it looks at less than all of every vector."""
-        return self._scann is not None and self._scann.approximate
+        return self.scann is not None and self.scann.approximate
 
     def search(self, queries_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows int64 (Q, k) and scores float32 (Q, k), best first; ``k`` is at most N."""
-        if self._scann is None:
+        if self.scann is None:
             return self.exact.search(queries_QD, k)
-        rows_QK, scores_QK = self._scann.search(queries_QD, k)
+        rows_QK, scores_QK = self.scann.search(queries_QD, k)
         # The leaves that were searched may hold fewer than k; exact search fills such rows.
         if rows_QK.min(initial=0) < 0:
             short_Q = (rows_QK < 0).any(axis=1)

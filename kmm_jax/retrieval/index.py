@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kmm_jax.errors import DataError, UserError
+from kmm_jax.files import write_json
 from kmm_jax.retrieval import checksums, engines, index_files
 from kmm_jax.retrieval.ids import Ids
-from kmm_jax.retrieval.index_build import RECALL, write_index
+from kmm_jax.retrieval.index_build import RECALL, TUNING, found, write_index
+from kmm_jax.retrieval.learning import Tuning, missed, searches, trials
 from kmm_jax.retrieval.settings import Engine, IndexSettings
 from kmm_jax.retrieval.store import Embeddings
-from kmm_jax.retrieval.vectors import unit_rows
+from kmm_jax.retrieval.tuning import fastest
+from kmm_jax.retrieval.vectors import UnitRows, unit_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,7 @@ class Index:
         model_hash: str,
         settings: IndexSettings | None = None,
         metadata: Mapping[str, Any] | None = None,
+        tuning: Tuning | None = None,
     ) -> Index:
         """Write an index and open it; one that was there is replaced once the new one is whole.
 
@@ -84,11 +88,13 @@ class Index:
             model_hash: of the model that computed them.
             settings: chosen by the number of rows where not given.
             metadata: notes to keep with it; JSON values.
+            tuning: how settings for ``settings.recall`` are looked for.
 
         Raises:
             DataError: ids and vectors that do not match, ids that stand twice, vectors that are
                 zero or not finite.
-            UserError: the folder holds something else, or the engine asked for does not run here.
+            UserError: the folder holds something else, the engine asked for does not run here, or
+                a thorough tuning found nothing that reaches the wanted recall.
             ConfigError: settings that cannot work.
         """
         folder = Path(folder).resolve()
@@ -100,6 +106,7 @@ class Index:
             model_hash=model_hash,
             settings=chosen,
             metadata=dict(metadata or {}),
+            tuning=tuning,
         )
         return cls.load(folder, model_hash=model_hash, engine=chosen.engine)
 
@@ -110,6 +117,7 @@ class Index:
         embeddings: Embeddings,
         *,
         settings: IndexSettings | None = None,
+        tuning: Tuning | None = None,
     ) -> Index:
         """Build an index of exported embeddings; it notes where they and their model come from."""
         return cls.build(
@@ -124,6 +132,7 @@ class Index:
                 **embeddings.origin,
                 "spans": [list(span) for span in embeddings.spans],
             },
+            tuning=tuning,
         )
 
     @classmethod
@@ -221,6 +230,43 @@ class Index:
         pairs = zip(found_QK, true_QK, strict=True)
         return float(np.mean([len(np.intersect1d(found, true)) / k for found, true in pairs]))
 
+    def retune(self, recall: float, queries: np.ndarray | None = None) -> None:
+        """Search as fast as ``recall`` lets from now on, here and wherever it is opened again.
+
+        Leaves searched and vectors scored again are measured anew; nothing is built.
+
+        Args:
+            recall: recall@10 wanted, against exact search over the vectors as they are kept.
+            queries: (Q, D), as ``learning.Tuning`` has them.
+
+        Raises:
+            ConfigError: no such recall.
+            UserError: it is searched exactly, or no search reaches that; then all stays as it was.
+        """
+        scann = self._searcher.scann
+        settings = replace(self._settings, recall=recall)
+        if scann is None or not scann.approximate:
+            raise UserError(
+                f"{self.folder} is searched exactly ({self._searcher.described}): there is nothing "
+                "to tune; kmm index tune builds one that may be"
+            )
+        trial, other = trials(UnitRows(self._vectors), queries)
+        free = replace(settings, leaves_to_search=None, reorder=None)
+        tried = searches(scann, settings, free, trial, recall)
+        best = fastest(tried, recall)
+        if best is None:
+            raise UserError(missed(tried, recall, trial))
+        searcher = scann.searching(best.settings)
+        description = {
+            **self._description,
+            "settings": asdict(best.settings),
+            **found(searcher, tried, trial, other, Tuning(queries=queries)),
+        }
+        description.pop("seal", None)
+        write_json(self.folder / index_files.INDEX, checksums.sealed(description))
+        self._description, self._settings = description, best.settings
+        self._searcher = engines.Searcher(self._vectors, searcher, engines.described(best.settings))
+
     def check_model(self, model_hash: str) -> None:
         """Refuse queries of another model.
 
@@ -272,6 +318,7 @@ class Index:
             "engine": self._searcher.described,
             "settings": asdict(self._settings),
             RECALL: self.built_recall,
+            TUNING: self._description.get(TUNING),
             "metadata": self.metadata,
         }
 

@@ -84,9 +84,23 @@ class ScannSearcher:
         self._vectors = vectors_ND
 
     @property
+    def settings(self) -> IndexSettings:
+        """It searches with these."""
+        return self._settings
+
+    @property
+    def rows(self) -> int:
+        """How many vectors it searches."""
+        return self._rows
+
+    @property
     def approximate(self) -> bool:
         """Whether hashes stand for vectors."""
         return self._settings.layout != "brute_force"
+
+    def searching(self, settings: IndexSettings) -> ScannSearcher:
+        """The same, searched with other leaves and numbers rescored; what was learnt is shared."""
+        return ScannSearcher(self._searcher, settings, self._rows, self._vectors)
 
     def search(self, queries_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows int64 (Q, k) and scores float32 (Q, k), best first, ties to the lower row.

@@ -15,7 +15,7 @@ Rescore = Literal["memory", "mapped"]
 
 # ScaNN's own rules of thumb (docs/algorithms.md of google-research/scann).
 _BRUTE_FORCE_BELOW = 20_000
-_HASHED_BELOW = 100_000
+HASHED_BELOW = 100_000
 
 # Asymmetric hashing learns 16 centres a block; it cannot learn them from fewer vectors.
 _LEAST_HASHED = 16
@@ -42,6 +42,9 @@ class IndexSettings:
             unit vectors by 2**-9 at the very most; scores are float32 all the same.
         rescore: where the vectors of the best by hash come from: ``memory``, where ScaNN holds all
             of them, or ``mapped``, from the memory-mapped file, where ScaNN holds hashes alone.
+        recall: recall@10 that is wanted. When the index is built, ``leaves_to_search`` and
+            ``reorder`` are then measured: of what reaches it, the fastest is kept. One of them that
+            is given stays as it is. None: both by size.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -58,6 +61,7 @@ class IndexSettings:
     training_rows: int = 100_000
     dtype: VectorType = "float32"
     rescore: Rescore = "memory"
+    recall: float | None = None
 
     def __post_init__(self) -> None:
         choices: tuple[tuple[str, object], ...] = (
@@ -75,6 +79,11 @@ class IndexSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"index {name} must be at least 1, found {value}")
+        if self.recall is not None and not 0 < self.recall <= 1:
+            raise ConfigError(
+                f"index recall must be above 0 and at most 1, found {self.recall}; 0.95, say, lets "
+                "19 of the 20 nearest be found"
+            )
 
 
 def for_rows(settings: IndexSettings, rows: int) -> IndexSettings:
@@ -89,7 +98,7 @@ def for_rows(settings: IndexSettings, rows: int) -> IndexSettings:
             "brute_force"
             if rows < _BRUTE_FORCE_BELOW
             else "hashed"
-            if rows < _HASHED_BELOW
+            if rows < HASHED_BELOW
             else "tree"
         )
     if layout == "brute_force":
