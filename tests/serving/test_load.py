@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from kmm_jax.inference.descriptions import QUALITY, SAFE, UNSAFE
 from kmm_jax.search.document_search import DocumentSearch
 from kmm_jax.search.documents import document
 from kmm_jax.search.pictures import PictureFolder
@@ -68,7 +69,9 @@ def test_together_they_are_batches_of_the_sizes_that_were_compiled(shop: Path) -
     encoder = Seeing(seconds=0.05)
     with served(shop / "documents", encoder, batch=8) as address:
         warm = len(encoder.batches)
-        assert encoder.batches == [1, 2, 4, 8]
+        # The last are the descriptions that thumbnails are judged by, once.
+        described = len(UNSAFE) + len(SAFE) + 2 * len(QUALITY)
+        assert encoder.batches == [1, 2, 4, 8, described]
         load(address, clients=8, each=3)
         sizes = encoder.batches[warm:]
         assert set(sizes) <= {1, 2, 4, 8} and len(sizes) < 24 and max(sizes) >= 4
