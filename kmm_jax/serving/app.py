@@ -428,6 +428,8 @@ async def _searched(
     answer = await service.work(
         lambda: view.search(asked, found.vector, request.k, facets=request.facets)
     )
+    if not view.complete:
+        service.metrics.incomplete.inc()
     return schemas.SearchResponse(
         hits=[_hit(rank, each) for rank, each in enumerate(answer.hits, start=1)],
         facets={

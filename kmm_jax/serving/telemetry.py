@@ -51,6 +51,9 @@ class Metrics:
         self.failed_looks = Counter(
             "kmm_failed_looks", "Times a new version could not be opened", registry=registry
         )
+        self.incomplete = Counter(
+            "kmm_incomplete", "Searches that a part of the index did not answer", registry=registry
+        )
         self.ready = Gauge("kmm_ready", "1 once requests are answered", registry=registry)
 
     def text(self) -> bytes:

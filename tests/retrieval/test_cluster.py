@@ -282,6 +282,34 @@ def test_commands_serve_search_and_stop(
     assert "no index 'commands'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_documents_find_images_on_the_cluster_as_in_their_folder(
+    address: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("tantivy", reason="the engine is in the extra search")
+    pytest.importorskip("kiwipiepy", reason="the analyser is in the extra korean")
+    from kmm_jax.search.document_search import DocumentSearch, Query
+    from tests.search.colors import Colors
+    from tests.serving.served import make_documents
+
+    here = make_documents(tmp_path / "docs", tmp_path / "photos")
+    few = dataclasses.replace(SETTINGS, replicas=1, routers=1)
+    deploy(tmp_path / "docs" / "images", address=address, name="images", settings=few)
+    index = ClusterIndex.connect(address, "images")
+    there = DocumentSearch(tmp_path / "docs", Colors(), images=index)
+    for query in (
+        Query(text="초록 셔츠"),
+        Query(like="빨간-모자"),
+        Query(text="파란", where={"source": "shop"}, weights={"words": 0, "text": 0}),
+    ):
+        assert there.search(query, 5) == here.search(query, 5)
+    document = here.store.get(["초록-셔츠"])["초록-셔츠"]
+    found, wanted = there.images_of(document), here.images_of(document)
+    assert found[0] == wanted[0] and np.array_equal(found[1], wanted[1])
+    index.close()
+    assert stop(address=address, name="images")
+
+
 def test_settings_that_cannot_work_are_refused() -> None:
     for wrong in (
         {"replicas": 0},

@@ -218,6 +218,7 @@ def test_images_may_be_searched_in_an_index_elsewhere(tmp_path: Path) -> None:
             assert said["complete"] is complete and said["version"].endswith(index.version)
             assert client.get("/v1/collection").json()["images"] == 15
             if index is lame:
+                assert "kmm_incomplete_total 1.0" in client.get("/metrics").text
                 Lame.fails = UnavailableError("shard 1 of 2: a path of ours")
                 refused = client.post("/v1/search", json=asked)
                 assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
