@@ -83,10 +83,14 @@ def _put(arguments: argparse.Namespace) -> int:
     documents = _open(arguments)
     changed = 0
     reader = read_documents(arguments.file)
+    purged: set[str] = set()
     while some := list(itertools.islice(reader, _AT_A_TIME)):
+        purged |= documents.store.purged(image.hash for each in some for image in each.images)
         changed += documents.store.put(some)
     with RowsBar("documents") as bar:
         caught = documents.catch_up(PictureFolder(arguments.images), tell=bar)
+    if purged:
+        print(f"{len(purged):,} images were purged and are taken up no more", file=sys.stderr)
     for message in caught.left_out[:20]:
         print(f"left out: {message}", file=sys.stderr)
     print(

@@ -57,6 +57,14 @@ def test_documents_come_are_found_and_go(folder: Path, capsys: pytest.CaptureFix
     hits = json.loads(capsys.readouterr().out)["hits"]
     assert [hit["id"] for hit in hits] == ["0", "1"] and hits[0]["image"] == "빨간.png"
 
+    (folder / "hashes.txt").write_text("h1\n", "utf-8")
+    assert main(["corpus", "purge", place, "--hashes", str(folder / "hashes.txt")]) == 0
+    capsys.readouterr()
+    assert main(put) == 0
+    told = capsys.readouterr()
+    assert "1 images were purged and are taken up no more" in told.err
+    assert "4 documents, 0 new or changed" in told.out
+
     assert main(["documents", "remove", place, "0", "없음"]) == 0
     assert "3 documents, 1 fewer" in capsys.readouterr().out
 
