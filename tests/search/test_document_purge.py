@@ -143,7 +143,7 @@ def test_documents_in_use_are_said_to_be(docs: Path, capsys: pytest.CaptureFixtu
     other.purge([DOCUMENTS[2]], ())
 
 
-@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
 def test_purges_killed_at_any_step_end_as_one_that_was_not(
     docs: Path, tmp_path: Path, stride: int
 ) -> None:
