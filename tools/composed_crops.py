@@ -105,7 +105,7 @@ def measure(model: Any, found: Gallery, *, scenes: int) -> dict[str, Any]:
 def _several(combos: Sequence[Combo], rng: Random) -> list[Combo]:
     """Two or three garments of different types."""
     chosen: list[Combo] = []
-    count = rng.choice((2, 3))
+    count = min(rng.choice((2, 3)), len({combo[0] for combo in combos}))
     while len(chosen) < count:
         combo = rng.choice(combos)
         if combo[0] not in {one[0] for one in chosen}:

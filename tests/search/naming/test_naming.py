@@ -210,7 +210,26 @@ def test_candidates_are_those_of_all_models_by_reciprocal_ranks(folder: Path) ->
             member.names.search(vectors[number], 9).ids[0],
         ]
     assert found.names == tuple(name for name, _ in fuse(lists))
-    assert "파란 바다" not in namer.candidates(vectors, without="파란 바다").names
+
+
+@pytest.mark.parametrize("few", [0, 500])
+def test_a_name_that_is_left_out_is_as_if_it_had_never_been_there(
+    folder: Path, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kmm_jax.search.naming import candidates as module
+
+    database = made(folder, "one", "blind")
+    namer = Namer(database, [Seeing("one"), Seeing("blind")])
+    picture = Image.new("RGB", (8, 8), (20, 60, 200))
+    vectors = [each[0] for each in namer.vectors([picture])]
+    monkeypatch.setattr(module, "_FEW_PICTURES", few)
+    found = candidates(database.members, vectors, k=3, without="파란 바다")
+    for member in database.members:
+        member.images.delete(id for id in member.images.ids() if id.endswith("바다"))
+        member.names.delete(["파란 바다"])
+    gone = candidates(database.members, vectors, k=3)
+    assert found.names == gone.names and found.alone == gone.alone
+    np.testing.assert_allclose(found.features_NF, gone.features_NF, atol=1e-6)
 
 
 def test_the_ranker_is_the_most_likely_one() -> None:
