@@ -96,7 +96,8 @@ def located(heat_GG: np.ndarray, size: tuple[int, int], *, floor: float = _FLOOR
     width, height = size
     around = region_box(heat_GG, _PIXELS_PER_PATCH * len(heat_GG), floor)
     x0, y0, x1, y1 = from_centre(around, size)
-    return x0 / width, y0 / height, x1 / width, y1 / height
+    # Rounding must not lead out of the picture.
+    return max(0.0, x0 / width), max(0.0, y0 / height), min(1.0, x1 / width), min(1.0, y1 / height)
 
 
 def find_box(encoder: object, picture: Image.Image, text: str) -> Box:

@@ -168,15 +168,16 @@ async def _of_picture(
         return await service.work(lambda: view.like(like)), None
     if data is None and like is None:
         return None, None
-    digest = hashlib.sha256(like.encode() if data is None and like else data or b"").digest()
-    if not part and (known := service.vectors.known(digest)) is not None:
-        return known, None
     if data is not None:
+        digest = hashlib.sha256(data).digest()
+        if not part and (known := service.vectors.known(digest)) is not None:
+            return known, None
         picture = await picture_of(service, data)
     else:
-        assert like is not None
-        found = await service.work(lambda: next(iter(view.image_vectors(view.document(like))), ""))
-        picture = await service.picture(like, found)
+        id = like or ""
+        found = await service.work(lambda: next(iter(view.image_vectors(view.document(id))), ""))
+        digest = hashlib.sha256(f"{id}/{found}".encode()).digest()
+        picture = await service.picture(id, found)
     if not part:
         return await service.vectors.image(picture, digest), None
     box = part.box
