@@ -139,24 +139,34 @@ def _crops(found: Mapping[str, Any]) -> str:
             _interval(row),
             shop_runs.percent(row["recall_of_part_alone"]),
             "" if name == "the whole picture" else f"{row['whole']:g}",
+            row["floor"],
         )
         for name, row in found["rows"].items()
     ]
     table = results.table(
-        ("searched by", "recall@10, % (95 %)", "the part alone, %", "share of the whole"), lines
+        ("searched by", "recall@10, % (95 %)", "the part alone, %", "share of the whole", "floor"),
+        lines,
     )
     margins = ", ".join(
         f"{margin}: {shop_runs.percent(value)} %" for margin, value in found["margins"].items()
     )
+    seen = "; ".join(
+        f"{said}: the maximum lies in the box in {shop_runs.percent(one['pointing'])} %, the map "
+        f"is flat in {shop_runs.percent(one['flat'])} %, mean overlap (IoU) "
+        + ", ".join(
+            f"{shop_runs.percent(value)} % at floor {name.removeprefix('iou_')}"
+            for name, value in one.items()
+            if name.startswith("iou_")
+        )
+        for said, one in found["seen"].items()
+    )
     return (
         f"{found['scenes']} scenes of two or three garments; for each garment, the same type in "
         "the same colour and pattern among pictures of one garment. The share of the whole beside "
-        "the part was chosen on half of the scenes, the other half is reported "
-        f"({found['reported']} garments). The middle of what the model sees lies in the garment's "
-        f"box in {shop_runs.percent(found['pointing'])} % (the picture's middle: "
-        f"{shop_runs.percent(found['pointing_of_the_middle'])} %), at a mean overlap (IoU) of "
-        f"{shop_runs.percent(found['iou'])} %. By margin around the drawn box, on the first half: "
-        f"{margins}.\n\n{table}"
+        "the part, and the floor of the heat-map, were chosen on half of the scenes, the other "
+        f"half is reported ({found['reported']} garments). The boxes take "
+        f"{shop_runs.percent(found['area'])} % of a picture. What the model sees of a garment, by "
+        f"{seen}. By margin around the drawn box, on the first half: {margins}.\n\n{table}"
     )
 
 

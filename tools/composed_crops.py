@@ -7,21 +7,30 @@ of one garment. The part is the drawn box, or where the model sees the type's na
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any
 
 import numpy as np
 
 from kmm_jax.data.boxes import Box
-from kmm_jax.data.shop.vocabulary import KINDS
+from kmm_jax.data.shop.vocabulary import COLOURS_BY_KEY, KINDS, PATTERNS_BY_KEY
 from kmm_jax.evaluation.bootstrap import mean_intervals
+from kmm_jax.evaluation.heat import peak
 from kmm_jax.retrieval.regions import cropped, located
 from tools.composed_queries import Combo, Gallery, draw, recalls
 
+PHRASES: dict[str, Callable[[Combo], str]] = {
+    "the type": lambda combo: KINDS[combo[0]].ko,
+    "colour, pattern and type": lambda combo: (
+        f"{COLOURS_BY_KEY[combo[1]].ko} {PATTERNS_BY_KEY[combo[2]].ko} {KINDS[combo[0]].ko}"
+    ),
+}
+FLOORS = (0.5, 0.7)
 WHOLES = (0.0, 0.1, 0.2, 0.3, 0.5)
 MARGINS = (0.0, 0.1, 0.2, 0.35)
 _CENTRE: Box = (0.25, 0.25, 0.75, 0.75)
+_ALL: Box = (0.0, 0.0, 1.0, 1.0)
 _SIZE = 96
 
 
@@ -45,9 +54,6 @@ def measure(model: Any, found: Gallery, *, scenes: int) -> dict[str, Any]:
         for combo, (x0, y0, x1, y1) in zip(combos, picture.boxes, strict=True):
             box = (x0 / _SIZE, y0 / _SIZE, x1 / _SIZE, y1 / _SIZE)
             targets.append(Target(scene=number, box=box, combo=combo))
-    names = [KINDS[target.combo[0]].ko for target in targets]
-    heats = np.asarray(model.heat_map([drawn[one.scene] for one in targets], names))
-    seen = [located(heat, (_SIZE, _SIZE)) or (0.0, 0.0, 1.0, 1.0) for heat in heats]
     wholes = model.embed_image(drawn)[[one.scene for one in targets]]
 
     def parts(boxes: Sequence[Box], margin: float = 0.1) -> np.ndarray:
@@ -59,44 +65,65 @@ def measure(model: Any, found: Gallery, *, scenes: int) -> dict[str, Any]:
         )
 
     boxes = [one.box for one in targets]
+    # Of each way of searching, the parts that are tried.
     vectors = {
-        "the whole picture": wholes,
-        "its middle": parts([_CENTRE] * len(targets)),
-        "where the model sees the type": parts(seen),
-        "the drawn box": parts(boxes),
+        "the whole picture": {"": wholes},
+        "its middle": {"": parts([_CENTRE] * len(targets))},
     }
+    seen: dict[str, dict[str, float]] = {}
+    for said, phrase in PHRASES.items():
+        texts = [phrase(one.combo) for one in targets]
+        heats = np.asarray(model.heat_map([drawn[one.scene] for one in targets], texts))
+        found_boxes = {
+            f"{floor:g}": [located(heat, (_SIZE, _SIZE), floor=floor) or _ALL for heat in heats]
+            for floor in FLOORS
+        }
+        vectors[f"where the model sees {said}"] = {
+            floor: parts(some) for floor, some in found_boxes.items()
+        }
+        seen[said] = {
+            "pointing": _mean(
+                _holds(box, peak(heat)) for box, heat in zip(boxes, heats, strict=True)
+            ),
+            "flat": _mean(np.ptp(heat) == 0 for heat in heats),
+            **{
+                f"iou_{floor}": _mean(
+                    _iou(one, other) for one, other in zip(some, boxes, strict=True)
+                )
+                for floor, some in found_boxes.items()
+            },
+        }
+    vectors["the drawn box"] = {"": parts(boxes)}
     # Targets of one scene stay together, so that nothing is chosen on a picture it is told of.
     chosen_N = np.asarray([one.scene % 2 == 0 for one in targets])
     groups_N = np.asarray([one.scene for one in targets])[~chosen_N]
     wanted = [one.combo for one in targets]
     rows = {}
-    for name, part in vectors.items():
-        choices = (0.0,) if name == "the whole picture" else WHOLES
+    for name, tries in vectors.items():
+        wholes_tried = (0.0,) if name == "the whole picture" else WHOLES
         tried = {
-            share: recalls(found, _unit((1 - share) * part + share * wholes), wanted)
-            for share in choices
+            (floor, share): recalls(found, _unit((1 - share) * part + share * wholes), wanted)
+            for floor, part in tries.items()
+            for share in wholes_tried
         }
-        best = max(tried, key=lambda share: float(tried[share][chosen_N].mean()))
-        recall = tried[best][~chosen_N]
+        floor, share = max(tried, key=lambda one: float(tried[one][chosen_N].mean()))
+        recall = tried[floor, share][~chosen_N]
         low, high = mean_intervals(recall[:, None], groups_N=groups_N)[0]
         rows[name] = {
             "recall": float(recall.mean()), "low": float(low), "high": float(high),
-            "whole": best, "recall_of_part_alone": float(tried[choices[0]][~chosen_N].mean()),
+            "whole": share, "floor": floor,
+            "recall_of_part_alone": float(tried[floor, 0.0][~chosen_N].mean()),
         }  # fmt: skip
     margins = {
         str(margin): float(recalls(found, parts(boxes, margin), wanted)[chosen_N].mean())
         for margin in MARGINS
     }
-    overlaps = np.asarray([_iou(one, other) for one, other in zip(seen, boxes, strict=True)])
-    inside = [_holds(box, _middle(one)) for one, box in zip(seen, boxes, strict=True)]
-    blind = [_holds(box, (0.5, 0.5)) for box in boxes]
     return {
         "scenes": scenes,
         "targets": len(targets),
         "reported": int((~chosen_N).sum()),
-        "pointing": float(np.mean(inside)),
-        "pointing_of_the_middle": float(np.mean(blind)),
-        "iou": float(overlaps.mean()),
+        "area": _mean((one[2] - one[0]) * (one[3] - one[1]) for one in boxes),
+        "seen": seen,
         "rows": rows,
         "margins": margins,
     }
@@ -117,8 +144,8 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
-def _middle(box: Box) -> tuple[float, float]:
-    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+def _mean(values: Iterable[Any]) -> float:
+    return float(np.mean(list(values)))
 
 
 def _holds(box: Box, at: tuple[float, float]) -> bool:

@@ -64,9 +64,12 @@ def test_the_page_says_what_was_measured() -> None:
     row = {"recall": 0.5, "low": 0.4, "high": 0.6, "weight": 0.7}
     tasks = {task: {"queries": 9, "rows": {"terms as directions": row}} for task in TASKS}
     crops = {
-        "scenes": 4, "reported": 5, "pointing": 0.6, "pointing_of_the_middle": 0.2, "iou": 0.3,
+        "scenes": 4, "reported": 5, "area": 0.2,
+        "seen": {"the type": {"pointing": 0.6, "flat": 0.0, "iou_0.5": 0.3}},
         "margins": {"0.1": 0.25},
-        "rows": {"the drawn box": {**row, "whole": 0.2, "recall_of_part_alone": 0.45}},
+        "rows": {
+            "the drawn box": {**row, "whole": 0.2, "floor": "0.5", "recall_of_part_alone": 0.45}
+        },
     }  # fmt: skip
     scores = {
         f"{stage}/top{top}{end}": 0.25
@@ -82,5 +85,13 @@ def test_the_page_says_what_was_measured() -> None:
             "names": {"x": scores},
         }
     )
-    for words in ("50.0 (40.0–60.0)", "image − 빨간색 + 파란색", "20.0 %", "45.0", "25.0", "0.050"):
+    for words in (
+        "50.0 (40.0–60.0)",
+        "image − 빨간색 + 파란색",
+        "20.0 %",
+        "45.0",
+        "25.0",
+        "0.050",
+        "30.0 % at floor 0.5",
+    ):
         assert words in said
