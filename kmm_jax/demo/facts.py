@@ -21,24 +21,22 @@ GRADES = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lexicon:
-    """The words for facts: of each key and value, the usual name first."""
+    """The words for facts.
+
+    Attributes:
+        words: of each key and value, the usual name first.
+        paraphrases: what only people who search say, before the thing's name (꽃이 그려진).
+    """
 
     words: Mapping[str, Mapping[str, tuple[str, ...]]]
+    paraphrases: Mapping[str, Mapping[str, tuple[str, ...]]] = dataclasses.field(
+        default_factory=dict
+    )
 
     def say(self, key: str, value: str, rng: Random) -> str:
         """Half the time the usual name, else another."""
         names = self.words.get(key, {}).get(value, (value,))
         return names[0] if len(names) == 1 or rng.random() < 0.5 else rng.choice(names[1:])
-
-    def joined(self, other: Lexicon) -> Lexicon:
-        """The words of both."""
-        words: dict[str, dict[str, tuple[str, ...]]] = {}
-        for each in (self, other):
-            for key, values in each.words.items():
-                of_key = words.setdefault(key, {})
-                for value, names in values.items():
-                    of_key[value] = tuple(dict.fromkeys((*of_key.get(value, ()), *names)))
-        return Lexicon(words=words)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

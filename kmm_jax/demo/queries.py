@@ -2,7 +2,8 @@
 
 What is asked for are facts of a thing that some document has; grades follow from the facts of all
 documents (`facts.grade`). Words are drawn anew, so that a query often says otherwise what a
-document says (레드 and 빨간색, 남방 and 셔츠), which words alone do not find.
+document says (레드 and 빨간색, 남방 and 셔츠, 꽃이 그려진 and 꽃무늬), which words alone do not
+find.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from kmm_jax.search.judgements import JudgedQuery
 
 _ENDS = ("", "", "", " 추천", " 추천해 주세요", " 어디서 사요?", " 찾아요", " 쇼핑몰")
 _TRIES = 60
+_PARAPHRASED = 0.3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,13 +190,19 @@ def _judged(
 def _say(asked: Facts, lexicon: Lexicon, rng: Random) -> str:
     """The facts as a query; the thing's name last, or first with its colour behind."""
     said = {key: lexicon.say(key, value, rng) for key, value in asked.items()}
+    clauses = []
+    for key, values in lexicon.paraphrases.items():
+        if asked.get(key) in values and rng.random() < _PARAPHRASED:
+            del said[key]
+            clauses.append(rng.choice(values[asked[key]]))
     noun = said.pop("type", "제품")
     order = [
         said[key]
         for key in ("season", "gender", "usage", "color", "pattern", "material")
         if key in said
     ]
-    words = [noun, *order] if len(order) == 1 and rng.random() < 0.25 else [*order, noun]
+    turned = len(order) == 1 and not clauses and rng.random() < 0.25
+    words = [noun, *order] if turned else [*clauses, *order, noun]
     return " ".join(words) + rng.choice(_ENDS)
 
 

@@ -25,6 +25,16 @@ _MATERIALS = {
     "폴리에스테르": ("폴리에스테르", "폴리"),
     "울": ("울", "양모"),
 }
+_PARAPHRASES = {
+    "민무늬": ("무늬 없는", "아무 무늬도 없는"),
+    "줄무늬": ("줄이 있는", "줄이 그어진"),
+    "체크무늬": ("바둑판처럼 된",),
+    "도트무늬": ("점이 찍힌", "동그란 점이 있는"),
+    "꽃무늬": ("꽃이 그려진", "꽃이 핀"),
+    "별무늬": ("별이 그려진",),
+    "하트무늬": ("하트가 그려진",),
+    "지그재그무늬": ("삐뚤빼뚤한 선이 있는",),
+}
 _TOLD = ("material", "season")
 _UNSEEN = 0.33
 _POSTS = 0.3
@@ -41,7 +51,8 @@ def lexicon() -> Lexicon:
             "pattern": {each.ko: (each.ko, *each.synonyms) for each in PATTERNS_BY_KEY.values()},
             "material": {each: _MATERIALS.get(each, (each,)) for each in materials},
             "season": {each: (each,) for each in ("봄", "여름", "가을", "겨울")},
-        }
+        },
+        paraphrases={"pattern": _PARAPHRASES},
     )
 
 
