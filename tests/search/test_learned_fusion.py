@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -104,29 +103,63 @@ def test_fixed_rules_are_weights_of_the_features() -> None:
         assert [id for id, _ in added(shares)][:10] == found[:10]
 
 
-def test_pairs_cost_what_ndcg_changes_when_they_change_places() -> None:
-    one = planted(9, "words")
-    some = candidates(*one)
-    weight_F = fixed_rules()["rrf"]
-    first_P, second_P, weight_P = fusion_fit._pairs([some], weight_F)
-    score_C = some.features_CF @ weight_F
-    order = sorted(range(len(some.ids)), key=lambda number: (-score_C[number], some.ids[number]))
-    place = {number: at for at, number in enumerate(order)}
+def test_the_loss_is_the_cross_entropy_and_its_gradient_is_right() -> None:
+    some = [candidates(*planted(seed, "words", noise=1.0)) for seed in range(3)]
+    columns_NG = np.concatenate([each.features_CF for each in some])
+    sizes = [len(each.ids) for each in some]
+    target_N = np.concatenate(
+        [(2**each.grades_C - 1) / (2**each.grades_C - 1).sum() for each in some]
+    )
+    start_Q, query_N = np.cumsum([0, *sizes[:-1]]), np.repeat(np.arange(3), sizes)
+    pull_G = np.full(columns_NG.shape[1], 0.3)
 
-    def gain(at_of: dict[int, int]) -> float:
-        return sum(
-            (2 ** some.grades_C[number] - 1) / np.log2(at + 2) for number, at in at_of.items()
-        )
+    def loss(x_G: np.ndarray) -> tuple[float, np.ndarray]:
+        return fusion_fit._cross_entropy(x_G, columns_NG, target_N, start_Q, query_N, pull_G)
 
-    wanted = {}
-    for first, second in itertools.permutations(range(len(some.ids)), 2):
-        better = some.grades_C[first] > some.grades_C[second]
-        if better and min(place[first], place[second]) < 30:
-            swapped = {**place, first: place[second], second: place[first]}
-            wanted[first, second] = abs(gain(swapped) - gain(place)) / some.ideal
-    found = dict(zip(zip(first_P.tolist(), second_P.tolist(), strict=True), weight_P, strict=True))
-    assert found.keys() == wanted.keys()
-    assert all(found[pair] == pytest.approx(cost) for pair, cost in wanted.items())
+    x_G = np.random.default_rng(0).normal(size=columns_NG.shape[1])
+    by_hand = 0.15 * (x_G**2).sum()
+    for each in some:
+        score_C = each.features_CF @ x_G
+        share_C = np.exp(score_C) / np.exp(score_C).sum()
+        gain_C = 2**each.grades_C - 1
+        by_hand -= (gain_C / gain_C.sum() * np.log(share_C)).sum() / 3
+    value, gradient_G = loss(x_G)
+    assert value == pytest.approx(by_hand)
+    for number in range(len(x_G)):
+        step_G = np.zeros(len(x_G))
+        step_G[number] = 1e-5
+        slope = (loss(x_G + step_G)[0] - loss(x_G - step_G)[0]) / 2e-5
+        assert gradient_G[number] == pytest.approx(slope, abs=1e-6)
+
+
+def complementary(seed: int) -> Any:
+    """Words know the thing, images its colour, both with errors; titles know little."""
+    rng = np.random.default_rng(seed)
+    thing_D, color_D = rng.random(120) < 0.2, rng.random(120) < 0.2
+    thing_D[0] = color_D[0] = True
+    grade_D = np.where(thing_D & color_D, 3.0, np.where(thing_D, 1.0, 0.0))
+    said_D = thing_D & (rng.random(120) < 0.7)
+    rankings = {}
+    for name, score_D in (
+        ("words", 6 * said_D + rng.normal(0, 1, 120)),
+        ("image", 0.15 * color_D + 0.1 * thing_D + rng.normal(0, 0.07, 120)),
+        ("text", 0.1 * thing_D + rng.normal(0, 0.1, 120)),
+    ):
+        order = np.argsort(-score_D)[: 40 if name == "words" else 100]
+        rankings[name] = [(f"d{number}", float(score_D[number])) for number in order]
+    return f"q{seed}", "text", rankings, {f"d{at}": grade for at, grade in enumerate(grade_D)}
+
+
+def test_matchers_that_know_different_things_are_added_better_than_by_rule() -> None:
+    judged = [complementary(seed) for seed in range(40)]
+    some = [candidates(*one) for one in judged]
+    found = cross_validated(some)
+    learned = np.mean([by_evaluation(one, found[one[0]]) for one in judged])
+    rules = {
+        name: np.mean([each.ndcg(weight_F) for each in some])
+        for name, weight_F in fixed_rules().items()
+    }
+    assert learned > max(rules.values()) + 0.04
 
 
 def test_each_kind_has_its_own_weights_and_a_rare_one_those_of_all() -> None:
