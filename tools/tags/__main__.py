@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/tags"))
     parser.add_argument("--worlds", default=",".join(_WORLDS))
     parser.add_argument("--rows", type=int, help="training rows (default: 1200, and all photos)")
-    parser.add_argument("--autoencoder-steps", type=int, default=500)
-    parser.add_argument("--generator-steps", type=int, default=1100)
+    parser.add_argument("--autoencoder-steps", type=int, default=400)
+    parser.add_argument("--generator-steps", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=300, help="of the tagger")
     parser.add_argument("--each", type=int, default=100, help="generated pictures of a label")
     parser.add_argument(

@@ -26,6 +26,9 @@ NONE, OVERSAMPLING, CLASSIC = "none", "oversampling", "classic"
 GENERATED, BOTH = "generated", "generated and classic"
 WAYS = (NONE, OVERSAMPLING, CLASSIC, GENERATED, BOTH)
 
+_FILTER = (OVERSAMPLING, 0)
+"""Way and seed of the classifier that filters generated pictures."""
+
 _AUGMENT = AugmentConfig(scale=(0.6, 1.0), flip=0.5)
 """Crops and mirror images; colours are labels, and are left alone."""
 
@@ -79,8 +82,15 @@ class Trainer:
     def answers(
         self, way: str, seed: int, mix: Mix | None = None
     ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-        """Probabilities by group of validation rows, test rows and generated pictures."""
-        name = hashlib.sha256(repr((way, mix, self.steps, self.target)).encode()).hexdigest()[:12]
+        """Probabilities by group of validation rows, of test rows, and of generated pictures.
+
+        The last by the classifier that filters them alone; none by others.
+        """
+        about: list[Any] = [way, mix, self.steps]
+        if mix is not None or (way, seed) == _FILTER:
+            # Other pictures, other answers.
+            about += [self.target, hashlib.sha256(self.painted.images.tobytes()).hexdigest()]
+        name = hashlib.sha256(repr(about).encode()).hexdigest()[:12]
         file = self.keep / f"{self.world.name}-{way.replace(' ', '-')}-{seed}-{name}.npz"
         parts = ("validation", "test", "painted")
         groups = range(len(self.world.groups))
@@ -90,7 +100,8 @@ class Trainer:
                 np.savez(place, **found)
         with np.load(file, allow_pickle=False) as opened:
             validation, test, painted = (
-                [opened[f"{part}-{group}"] for group in groups] for part in parts
+                [opened[name] for group in groups if (name := f"{part}-{group}") in opened.files]
+                for part in parts
             )
         return validation, test, painted
 
@@ -115,8 +126,9 @@ class Trainer:
         seen = {
             "validation": world.images[world.rows(VALIDATION)],
             "test": world.images[world.rows(TEST)],
-            "painted": self.painted.images,
         }
+        if (way, seed) == _FILTER:
+            seen["painted"] = self.painted.images
         return {
             f"{part}-{group}": found.astype(np.float32)
             for part, pictures in seen.items()
@@ -152,7 +164,7 @@ class Trainer:
 
     def _passed(self) -> np.ndarray:
         """The generated pictures that the filter keeps: the likelier half of each combination."""
-        _, _, probabilities = self.answers(OVERSAMPLING, 0)
+        _, _, probabilities = self.answers(*_FILTER)
         return likelier(probabilities, self.painted.labels)
 
 

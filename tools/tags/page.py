@@ -33,12 +33,15 @@ def body(values: Mapping[str, Any]) -> str:
         "long-tailed rows, in five ways, and tested on rows in which rare labels are about as "
         "common as others. Generated pictures are by our own latent diffusion generator "
         "(autoencoder, text encoder and UNet from nothing), trained on the same training rows and "
-        "nothing else, and prompted in Korean with the rare labels on all kinds of garments "
-        "(보라색 하트무늬 우산). How many of them are used, and whether the half that an "
-        "oversampled classifier finds less likely is left out, is chosen on validation rows. The "
-        "tagger is trained end to end: on top of frozen vectors, pictures that look new would "
-        f"teach little. In brackets 95 % intervals over test rows and {values['seeds']} training "
-        "seeds (bootstrap, the same draws for all ways); the generator has one seed."
+        "nothing else, and prompted in Korean with every label on all kinds of clothes, also on "
+        "such as no training row of the label shows (보라색 하트무늬 원피스). Which share of a "
+        "label's draws they are, whether of every label or of rare ones alone, and whether the "
+        "half that an oversampled classifier finds less likely is left out, is chosen on "
+        "validation rows: what only rare labels have, such as the look of generated pictures, may "
+        "be learned as their sign. The tagger is trained end to end: on top of frozen vectors, "
+        "pictures that look new would teach little. In brackets 95 % intervals over test rows "
+        f"and {values['seeds']} training seeds (bootstrap, the same draws for all ways); the "
+        "generator has one seed."
     ]
     for name, found in values["worlds"].items():
         parts.append(_world(name, found))

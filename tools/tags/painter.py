@@ -59,7 +59,8 @@ def painter(world: World, work: Path, scale: Scale) -> Path:
     Raises:
         UserError: training was interrupted.
     """
-    folder = work / f"{world.name}-generator"
+    name = f"{world.name}-generator-{scale.generator_steps}"
+    folder = work / name
     if folders.is_folder(folder):
         return folder
     shards = _shards(world, work)
@@ -80,7 +81,7 @@ def painter(world: World, work: Path, scale: Scale) -> Path:
     model = dataclasses.replace(task.model, texts=(TextEncoderConfig(tower=tower),), vae=config)
     experiment = dataclasses.replace(
         experiment,
-        name=f"{world.name}-generator",
+        name=name,
         task=dataclasses.replace(task, model=model),
         data=dataclasses.replace(
             experiment.data, augment=AugmentConfig(scale=(0.9, 1.0), ratio=(0.95, 1.05))
@@ -138,7 +139,8 @@ def _sources(shards: Path) -> tuple[SourceConfig, ...]:
 
 def _autoencoder(world: World, work: Path, shards: Path, scale: Scale) -> Path:
     """A folder with ``vae/``, whose scaled latents have unit deviation."""
-    folder = work / f"{world.name}-autoencoder"
+    name = f"{world.name}-autoencoder-{scale.autoencoder_steps}"
+    folder = work / name
     if (folder / "vae" / "config.json").is_file():
         return folder
     experiment = load_experiment("diffusion/products_autoencoder")
@@ -146,7 +148,7 @@ def _autoencoder(world: World, work: Path, shards: Path, scale: Scale) -> Path:
     model = dataclasses.replace(experiment.task.model, widths=(16, 32))
     experiment = dataclasses.replace(
         _here(experiment, shards, scale.autoencoder_steps),
-        name=f"{world.name}-autoencoder",
+        name=name,
         task=dataclasses.replace(experiment.task, model=model),
     )
     run = work / "runs" / experiment.name
