@@ -323,7 +323,8 @@ class Index:
         }
 
     def _queries(self, queries: np.ndarray) -> np.ndarray:
-        queries_QD = unit_rows(np.atleast_2d(np.asarray(queries)), "query")
+        given = np.asarray(queries)
+        queries_QD = unit_rows(given if given.ndim > 1 else np.atleast_2d(given), "query")
         if queries_QD.shape[1] != self.dim:
             raise DataError(
                 f"the queries have {queries_QD.shape[1]} dimensions, the index {self.dim}; they "

@@ -31,6 +31,8 @@ def unit_rows(values: Any, what: str) -> np.ndarray:
         raise DataError(f"{what} vectors must be numbers, found {rows_ND.dtype}") from error
     # In float64, so that very small and very large rows neither vanish nor overflow.
     norms_N = np.sqrt(np.einsum("nd,nd->n", rows_ND, rows_ND, dtype=np.float64))
+    if len(norms_N) == 1 and 0 < norms_N[0] < np.inf:
+        return (rows_ND / norms_N[0]).astype(np.float32)  # a query, which many wait for
     good_N = np.isfinite(norms_N) & (norms_N > 0)
     if not good_N.all():
         first = int(np.flatnonzero(~good_N)[0])
