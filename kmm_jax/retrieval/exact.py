@@ -27,14 +27,21 @@ class ExactSearcher:
 
     Args:
         kept_bytes: of vectors, up to which they stay; 0 for one group of queries.
+        at_once: queries of a group; each group goes through all vectors.
         vectors_ND: float32, or bfloat16 that is computed with in float32; may be memory-mapped,
             or else what has a length and can be sliced.
     """
 
     def __init__(
-        self, vectors_ND: Any, *, block_rows: int = _BLOCK_ROWS, kept_bytes: int = _KEPT_BYTES
+        self,
+        vectors_ND: Any,
+        *,
+        block_rows: int = _BLOCK_ROWS,
+        kept_bytes: int = _KEPT_BYTES,
+        at_once: int = _QUERIES,
     ) -> None:
         self._vectors = vectors_ND
+        self._at_once = at_once
         self._block_rows = min(_power_of_two(len(vectors_ND)), block_rows)
         self._kept_bytes = kept_bytes
         self._starts = range(0, len(vectors_ND), self._block_rows)
@@ -45,8 +52,8 @@ class ExactSearcher:
         if not len(queries_QD):
             return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
         groups = [
-            self._group(queries_QD[start : start + _QUERIES], k)
-            for start in range(0, len(queries_QD), _QUERIES)
+            self._group(queries_QD[start : start + self._at_once], k)
+            for start in range(0, len(queries_QD), self._at_once)
         ]
         rows, scores = (np.concatenate(parts) for parts in zip(*groups, strict=True))
         return rows, scores

@@ -15,6 +15,7 @@ from kmm_jax.retrieval.vectors import UnitRows, unit_rows
 
 K = 10
 BLOCK_ROWS = 8_192  # compared at once: what memory a trial needs beside its own
+_AT_ONCE = 2_048
 _ROUNDS = 3
 
 Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
@@ -102,7 +103,9 @@ class Trial:
 def _exact(given: UnitRows, queries_QD: np.ndarray, k: int) -> np.ndarray:
     from kmm_jax.retrieval.exact import ExactSearcher
 
-    return ExactSearcher(given, block_rows=BLOCK_ROWS, kept_bytes=0).search(queries_QD, k)[0]
+    # What is given is brought to length 1 as it is read, best for many queries at once.
+    searcher = ExactSearcher(given, block_rows=BLOCK_ROWS, kept_bytes=0, at_once=_AT_ONCE)
+    return searcher.search(queries_QD, k)[0]
 
 
 def _without(rows_QK: np.ndarray, own_Q: np.ndarray, k: int) -> np.ndarray:
