@@ -1,0 +1,1 @@
+"""Nearest neighbours by several libraries: vectors, engines, processes, page."""
