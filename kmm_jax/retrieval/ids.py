@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import overload
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 _AT_ONCE = 65_536
+_MANY = 256  # texts at once, for which gathering them pays
 
 
 class Ids(Sequence[str]):
@@ -41,12 +43,28 @@ class Ids(Sequence[str]):
 
     def at(self, places_QK: np.ndarray) -> list[list[str]]:
         """The texts at places (Q, K), cut from Arrow's bytes: a search has some at each call."""
+        if places_QK.size >= _MANY:
+            return self._many(places_QK)
         text, ends = self._cut
         starts_QK, ends_QK = ends[places_QK].tolist(), ends[places_QK + 1].tolist()
         return [
             [str(text[start:end], "utf-8") for start, end in zip(*each, strict=True)]
             for each in zip(starts_QK, ends_QK, strict=True)
         ]
+
+    def _many(self, places_QK: np.ndarray) -> list[list[str]]:
+        """As `at`, from bytes that are gathered first; of ASCII they are decoded but once."""
+        found = self._texts.take(pa.array(places_QK.ravel()))
+        _, ends, content = found.buffers()
+        places = np.frombuffer(ends, np.int64)[found.offset :][: len(found) + 1].tolist()
+        raw = content.to_pybytes() if content is not None else b""
+        if raw.isascii():
+            text = raw.decode("ascii")
+            flat = [text[start:end] for start, end in itertools.pairwise(places)]
+        else:
+            flat = [raw[start:end].decode("utf-8") for start, end in itertools.pairwise(places)]
+        count, width = places_QK.shape
+        return [flat[row * width : (row + 1) * width] for row in range(count)]
 
     @functools.cached_property
     def _cut(self) -> tuple[memoryview, np.ndarray]:

@@ -300,4 +300,7 @@ def test_ids_of_many_places_are_those_of_each():
     assert ids.at(np.zeros((2, 0), np.int64)) == [[], []]
     part = Ids(pa.chunked_array([pa.array(["x", *texts]).slice(1)]))
     assert part.at(places) == ids.at(places)
+    many = np.random.default_rng(0).integers(0, 5, (70, 11))
+    for each in (ids, part, Ids(pa.chunked_array([pa.array(["a", "bc", "d", "", "e"])]))):
+        assert each.at(many) == [[each[place] for place in row] for row in many]
     assert Ids(pa.chunked_array([], pa.string())).at(np.zeros((0, 3), np.int64)) == []
