@@ -112,21 +112,24 @@ class ScannSearcher:
             return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
         queries_QD = np.ascontiguousarray(queries_QD, np.float32)
         rows, scores = self._by_scann(queries_QD, *self._asked(k))
+        if _falling(scores) and not self._rescoring:
+            return rows, scores  # the best first, no ties, none missing: as nearly always
+        if (lacking := np.isnan(scores)).any():
+            # ScaNN fills up with row 0 and NaN.
+            rows[lacking], scores[lacking] = -1, -np.inf
         if self._rescoring:
             assert self._vectors is not None
             rows, scores = rescored(self._vectors, queries_QD, rows)
-        elif _falling(scores):
-            return rows, scores  # the best first and no ties, as nearly always
         order = np.lexsort((rows, -scores), axis=1)[:, :k]
         return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
 
     def _by_scann(
         self, queries_QD: np.ndarray, k: int, hashed: int | None, leaves: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (Q, k) and scores, -1 and -inf where too few are found."""
+        """Rows (Q, k) and scores, of which some are NaN where too few are found."""
         count = len(queries_QD)
         if count == 1:
-            # The same in a third of the time of a batch of one.
+            # The same in less time than a batch of one.
             rows, scores = self._searcher.search(
                 queries_QD[0],
                 k,
@@ -136,18 +139,14 @@ class ScannSearcher:
             rows, scores = rows.astype(np.int64)[None], scores[None]
             missing = k - rows.shape[1]
             if missing:
-                rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=-1)
-                scores = np.pad(scores, ((0, 0), (0, missing)), constant_values=-np.inf)
-        else:
-            parallel = count >= _PARALLEL_QUERIES
-            search = self._searcher.search_batched
-            search = self._searcher.search_batched_parallel if parallel else search
-            rows, scores = search(queries_QD, k, hashed, leaves)
-            rows = rows.astype(np.int64)
-        if not _falling(scores) and (lacking := np.isnan(scores)).any():
-            # ScaNN fills up with row 0 and NaN.
-            rows[lacking], scores[lacking] = -1, -np.inf
-        return rows, scores
+                rows = np.pad(rows, ((0, 0), (0, missing)))
+                scores = np.pad(scores, ((0, 0), (0, missing)), constant_values=np.nan)
+            return rows, scores
+        parallel = count >= _PARALLEL_QUERIES
+        search = self._searcher.search_batched
+        search = self._searcher.search_batched_parallel if parallel else search
+        rows, scores = search(queries_QD, k, hashed, leaves)
+        return rows.astype(np.int64), scores
 
     @property
     def _rescoring(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,12 @@ def unit_rows(values: Any, what: str) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise DataError(f"{what} vectors must be numbers, found {rows_ND.dtype}") from error
     # In float64, so that very small and very large rows neither vanish nor overflow.
+    if len(rows_ND) == 1:  # a query, which someone waits for
+        row_D = rows_ND[0].astype(np.float64)
+        norm = math.sqrt(row_D @ row_D)
+        if 0 < norm < math.inf:
+            return (row_D / norm).astype(np.float32)[None]
     norms_N = np.sqrt(np.einsum("nd,nd->n", rows_ND, rows_ND, dtype=np.float64))
-    if len(norms_N) == 1 and 0 < norms_N[0] < np.inf:
-        return (rows_ND / norms_N[0]).astype(np.float32)  # a query, which many wait for
     good_N = np.isfinite(norms_N) & (norms_N > 0)
     if not good_N.all():
         first = int(np.flatnonzero(~good_N)[0])
