@@ -33,7 +33,7 @@ CONFIGS = ("clip/shop", "coca/shop")
 DATABASES = {
     "Tiny-ImageNet, 148 classes in Korean": ("tiny_imagenet", "labels.name"),
     "of these the 13 kinds of places": ("tiny_imagenet", "labels.place"),
-    "Fashion Product Images, article types": ("products", "labels.type"),
+    "Fashion Product Images, article types in Korean": ("products", "attributes.종류"),
 }
 
 
