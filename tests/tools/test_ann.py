@@ -141,8 +141,9 @@ def test_what_was_measured_is_not_measured_again(
     monkeypatch.setattr(measuring, "Worker", lambda *_, **__: pytest.fail("measured again"))
     again = Measurer(vectors, tmp_path, GRID, used).measured()
     assert json.dumps(again, sort_keys=True) == json.dumps(found, sort_keys=True)
-    page = report.body([json.loads(json.dumps(found))], "ann.svg")
+    page = report.body([json.loads(json.dumps(found))], "ann.svg", {"hnswlib": "0.8.0"})
     assert f"## {ROWS:,} x {DIM} clustered" in page and "recall@10 0.9" in page
+    assert "Compared: hnswlib 0.8.0." in page
     report.draw([found], tmp_path / "ann.svg")
     assert "<svg" in (tmp_path / "ann.svg").read_text("utf-8")
 

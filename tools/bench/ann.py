@@ -138,7 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         started = time.perf_counter()
         measured.append(Measurer(made, made.folder.parent, grid, names).measured())
         print(f"{made.about['name']}: {time.perf_counter() - started:,.0f} s", file=sys.stderr)
-    page = report.body(measured, "ann.svg")
+    libraries = engines.versions()
+    page = report.body(measured, "ann.svg", libraries)
     if arguments.quick:
         report.draw(measured, arguments.work / "ann.svg")
         print(page)
@@ -148,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ann",
         title="Nearest neighbours, beside faiss and hnswlib",
         command=command,
-        values={"sets": measured, "libraries": engines.versions()},
+        values={"sets": measured, "libraries": libraries},
         body=page,
     )
     return 0

@@ -11,9 +11,18 @@ from tools.bench.neighbours.engines import NAMES, OURS
 from tools.bench.neighbours.measuring import MODES, Record
 
 
-def body(measured: Sequence[Record], picture: str) -> str:
-    """The page's text and tables."""
-    parts = [_INTRODUCTION, f"![Queries a second by recall@10]({picture})"]
+def body(measured: Sequence[Record], picture: str, libraries: Mapping[str, str]) -> str:
+    """The page's text and tables.
+
+    Args:
+        libraries: versions of what is compared.
+    """
+    versions = ", ".join(f"{name} {version}" for name, version in libraries.items())
+    parts = [
+        _INTRODUCTION,
+        f"Compared: {versions}.",
+        f"![Queries a second by recall@10]({picture})",
+    ]
     for each in measured:
         about = each["vectors"]
         where = ", ".join(
@@ -184,7 +193,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept[::-1]
 
 
-_INTRODUCTION = """Four engines over the same unit vectors, cosine similarity, 10 found of each
+_INTRODUCTION = """Engines over the same unit vectors, cosine similarity, 10 found of each
 query, as their own users call them: a query in, ids and scores out (ids of the others are looked up
 in a list of Python). What is true is told by exact search.
 
