@@ -74,9 +74,9 @@ class Searcher:
         """Rows int64 (Q, k) and scores float32 (Q, k), best first; ``k`` is at most N."""
         if self.scann is None:
             return self.exact.search(queries_QD, k)
-        rows_QK, scores_QK = self.scann.search(queries_QD, k)
-        # The leaves that were searched may hold fewer than k; exact search fills such rows.
-        if rows_QK.min(initial=0) < 0:
+        rows_QK, scores_QK, whole = self.scann.search_telling(queries_QD, k)
+        if not whole:
+            # The leaves that were searched may hold fewer than k; exact search fills such rows.
             short_Q = (rows_QK < 0).any(axis=1)
             rows_QK[short_Q], scores_QK[short_Q] = self.exact.search(queries_QD[short_Q], k)
         return rows_QK, scores_QK

@@ -46,10 +46,9 @@ class Ids(Sequence[str]):
         if places_QK.size >= _MANY:
             return self._many(places_QK)
         text, ends = self._cut
-        starts_QK, ends_QK = ends[places_QK].tolist(), ends[places_QK + 1].tolist()
         return [
-            [str(text[start:end], "utf-8") for start, end in zip(*each, strict=True)]
-            for each in zip(starts_QK, ends_QK, strict=True)
+            [str(text[ends[place] : ends[place + 1]], "utf-8") for place in row]
+            for row in places_QK.tolist()
         ]
 
     def _many(self, places_QK: np.ndarray) -> list[list[str]]:
@@ -67,11 +66,15 @@ class Ids(Sequence[str]):
         return [flat[row * width : (row + 1) * width] for row in range(count)]
 
     @functools.cached_property
-    def _cut(self) -> tuple[memoryview, np.ndarray]:
-        """UTF-8 of all texts, and where each begins int64 (N + 1,); both Arrow's own."""
+    def _cut(self) -> tuple[memoryview, memoryview]:
+        """UTF-8 of all texts, and where each begins, N + 1 numbers; both Arrow's own.
+
+        Single numbers of a memoryview cost less than those of an array.
+        """
         _, ends, text = self._texts.buffers()
-        places = np.frombuffer(ends, np.int64)[self._texts.offset :][: len(self) + 1]
-        return memoryview(text if text is not None else b""), places
+        places = memoryview(ends).cast("B").cast("q")
+        first = self._texts.offset
+        return memoryview(text if text is not None else b""), places[first : first + len(self) + 1]
 
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), _AT_ONCE):

@@ -108,12 +108,17 @@ class ScannSearcher:
 
         Where the leaves searched hold fewer than ``k`` vectors, the row is -1.
         """
+        rows, scores, _ = self.search_telling(queries_QD, k)
+        return rows, scores
+
+    def search_telling(self, queries_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, bool]:
+        """As `search`, and whether each row has ``k`` vectors."""
         if not len(queries_QD):
-            return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
+            return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32), True
         queries_QD = np.ascontiguousarray(queries_QD, np.float32)
         rows, scores = self._by_scann(queries_QD, *self._asked(k))
         if _falling(scores) and not self._rescoring:
-            return rows, scores  # the best first, no ties, none missing: as nearly always
+            return rows, scores, True  # the best first, no ties, none missing: as nearly always
         if (lacking := np.isnan(scores)).any():
             # ScaNN fills up with row 0 and NaN.
             rows[lacking], scores[lacking] = -1, -np.inf
@@ -121,7 +126,8 @@ class ScannSearcher:
             assert self._vectors is not None
             rows, scores = rescored(self._vectors, queries_QD, rows)
         order = np.lexsort((rows, -scores), axis=1)[:, :k]
-        return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+        rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+        return rows, scores, not (rows < 0).any()
 
     def _by_scann(
         self, queries_QD: np.ndarray, k: int, hashed: int | None, leaves: int | None
