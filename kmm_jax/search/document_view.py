@@ -306,7 +306,7 @@ class DocumentView:
     def _by_images(
         self, query: Query, vector: np.ndarray, wanted: int
     ) -> tuple[list[tuple[str, float]], dict[str, str]]:
-        found = self._images.search(vector, wanted, where=query.where)
+        found = self._images.search(vector, wanted, where=self._where_of_images(query.where))
         self.complete = self.complete and found.complete
         ranking: dict[str, float] = {}
         best: dict[str, str] = {}
@@ -315,6 +315,15 @@ class DocumentView:
             if id not in ranking:
                 ranking[id], best[id] = score, hash
         return list(ranking.items()), best
+
+    def _where_of_images(self, where: Where | None) -> Where | None:
+        """The same condition for images, which lack the columns that no document with one has.
+
+        They lack a new one, too, between the moments that both indexes took it up.
+        """
+        if not isinstance(where, Mapping) or where.keys() <= self._images.column_types.keys():
+            return where
+        return {DOCUMENT: self._titles.ids(where=where) if len(self._titles) else []}
 
 
 def _image_of(document: Document, hash: str | None) -> DocumentImage | None:

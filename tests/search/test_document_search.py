@@ -87,6 +87,17 @@ def test_conditions_are_on_tags_source_and_time(search: DocumentSearch) -> None:
     assert asked(document=["3"]) == {"3"}
 
 
+def test_a_tag_that_no_document_with_images_has_is_a_condition_as_any(
+    search: DocumentSearch,
+) -> None:
+    search.put([doc("5", "초록 글", tags={"author": "희"})], picture)
+    assert ids(search.search(Query(text="초록", where={"author": "희"}))) == ["5"]
+    others = search.search(Query(text="초록", where={"author": {"exists": False}}))
+    assert set(ids(others)) == {"1", "2", "3", "4"} and "image" in others[0].parts
+    with pytest.raises(UserError, match="no column 'autor'"):
+        search.search(Query(text="초록", where={"autor": "희"}))
+
+
 def test_more_like_a_document_leaves_it_out(search: DocumentSearch) -> None:
     hits = search.search(Query(like="3", weights={"text": 0}), 4)
     assert ids(hits)[0] == "2" and "3" not in ids(hits)
