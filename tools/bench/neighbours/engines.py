@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,18 @@ def tune(vectors: Vectors, folder: Path, wanted: float, builds: int | None) -> d
     from kmm_jax.retrieval import Index, IndexSettings
     from kmm_jax.retrieval.learning import Tuning
 
+    def told(best: Any) -> None:
+        print(f"kmm_jax: {best.as_json()}", file=sys.stderr, flush=True)
+
     index = Index.build(
         folder,
         [id_of(row) for row in range(len(vectors.rows))],
         vectors.rows,
         model_hash="bench",
         settings=IndexSettings(recall=wanted),
-        tuning=Tuning(queries=np.asarray(vectors.choosing), thorough=True, builds=builds),
+        tuning=Tuning(
+            queries=np.asarray(vectors.choosing), thorough=True, builds=builds, told=told
+        ),
     )
     info = index.info()
     names = ("layout", "leaves", "dims_per_block", "anisotropic_threshold")
