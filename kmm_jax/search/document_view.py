@@ -241,7 +241,7 @@ class DocumentView:
                     document=documents[id],
                     score=sum(parts.values()),
                     parts=parts,
-                    image=_image_of(documents[id], best_image.get(id)),
+                    image=self._image_of(documents[id], best_image.get(id), query, vector),
                 )
                 for id, parts in best
                 if id in documents
@@ -251,6 +251,16 @@ class DocumentView:
                 for name in facets
             },
         )
+
+    def _image_of(
+        self, document: Document, hash: str | None, query: Query, vector: np.ndarray
+    ) -> DocumentImage | None:
+        """The image of a hash; where it is not known, the one that matches best."""
+        if hash is None and query.weights.get("image", 1.0):
+            # Found by its texts; its images are not among the nearest.
+            vectors = self.image_vectors(document)
+            hash = max(vectors, key=lambda each: float(vectors[each] @ vector), default=None)
+        return next((image for image in document.images if image.hash == hash), None)
 
     def _facet(
         self, name: str, query: Query, vector: np.ndarray, wanted: int, found: list[str]
@@ -324,7 +334,3 @@ class DocumentView:
         if not isinstance(where, Mapping) or where.keys() <= self._images.column_types.keys():
             return where
         return {DOCUMENT: self._titles.ids(where=where) if len(self._titles) else []}
-
-
-def _image_of(document: Document, hash: str | None) -> DocumentImage | None:
-    return next((image for image in document.images if image.hash == hash), None)

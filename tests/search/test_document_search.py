@@ -76,6 +76,19 @@ def test_text_and_image_together_find_what_has_both(search: DocumentSearch) -> N
     assert set(ids(only_image)) == {"1", "2"}
 
 
+def test_what_words_find_shows_its_best_image_however_far_that_is(tmp_path: Path) -> None:
+    found = DocumentSearch(tmp_path / "many", Colors())
+    many = [doc(f"{number}", "나무", "빨간") for number in range(120)]
+    found.put([*many, doc("셔츠", "셔츠", "초록", "파란"), doc("글", "셔츠 글")], picture)
+    purple = Image.new("RGB", (4, 4), (255, 0, 60))
+    asked = Query(text="빨간 셔츠", image=purple, weights={"words": 9, "text": 0})
+    hits = {hit.document.id: hit for hit in found.search(asked, 5)}
+    assert hits["셔츠"].image and hits["셔츠"].image.path == "파란"
+    assert "image" not in hits["셔츠"].parts and hits["글"].image is None
+    only_words = found.search(Query(text="셔츠", weights={"image": 0}), 2)
+    assert all(hit.image is None for hit in only_words)
+
+
 def test_conditions_are_on_tags_source_and_time(search: DocumentSearch) -> None:
     def asked(**where: Any) -> set[str]:
         return set(ids(search.search(Query(text="빨간 초록 셔츠 옷", where=where))))
