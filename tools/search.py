@@ -37,14 +37,14 @@ from kmm_jax.search.learned_fusion import DEPTH, KINDS
 from kmm_jax.search.pictures import PictureFolder
 from kmm_jax.search.relevance import Ranked, Searched, learn, relevance, search_judged
 from tools import results
-from tools.search_report import WAYS, body
+from tools.search_report import body
 from tools.search_sheet import Example, Row, write_examples
 
 _ALL = 3  # the grade of a document that has all that is asked for
 _TEXT_WEIGHTS = (0.3, 0.5, 0.7)
 _LESS_WEIGHTS = (0.2, 0.35, 0.5)
 _TIMED = 60  # searches of each kind
-_SHOWN = 7
+_DRAWN, _SHOWN = ("words", "text", "image", "rrf", "learned"), 7
 
 Composition = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """A text's and an image's vector (D,) to the vector that images are compared with."""
@@ -289,7 +289,7 @@ def _draw(
     rankings: Mapping[str, Ranked],
     pictures: PictureFolder,
 ) -> None:
-    """Two queries of each kind: the ones in the middle by what the learned fusion makes of them.
+    """Queries of each kind: those in the middle by what the learned fusion makes of them.
 
     So the sheet shows neither the best nor the worst.
     """
@@ -300,7 +300,8 @@ def _draw(
             rankings["learned"], {one.judged.id: one.judged.relevant for one in some}
         )
         order = np.argsort(gains["ndcg@10"], kind="stable")
-        for place in (len(order) // 2, 2 * len(order) // 3)[: min(2, len(order))]:
+        # By text alone there is most to see.
+        for place in (len(order) // 2, 2 * len(order) // 3)[: 2 if kind == "text" else 1]:
             one = some[order[place]]
             examples.append(_example(search, one, rankings, pictures))
     write_examples(
@@ -321,7 +322,7 @@ def _example(
     view = search.view()
     vector = search.vector(query, view)
     rows = []
-    for way in WAYS:
+    for way in _DRAWN:
         ids = list(rankings.get(way, {}).get(judged.id, ()))[:_SHOWN]
         if not ids:
             continue

@@ -29,7 +29,7 @@ def body(values: Mapping[str, Any]) -> str:
     parts = [
         "![What each way finds first](search.png)",
         "",
-        "The picture: of each kind of query two from the middle by the learned fusion's nDCG@10, "
+        "The picture: queries of each kind from the middle by the learned fusion's nDCG@10, "
         "neither the best nor the worst; a frame's colour is the document's grade.",
         "",
     ]
