@@ -1,6 +1,6 @@
 """Imbalance met by generated pictures: a tagger of colours and patterns (docs/results/tags.*).
 
-    KMM_DATA_DIR=FOLDER python -m tools.tags --work runs/tags     # some 40 minutes on two cores
+    KMM_DATA_DIR=FOLDER python -m tools.tags --work runs/tags     # some 45 minutes on two cores
     python -m tools.tags --worlds shop                            # the shop alone, without data
 
 Two worlds with rare labels, each with a generator trained on its training rows alone; a tagger
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/tags"))
     parser.add_argument("--worlds", default=",".join(_WORLDS))
     parser.add_argument("--rows", type=int, help="training rows (default: 1200, and all photos)")
-    parser.add_argument("--autoencoder-steps", type=int, default=400)
-    parser.add_argument("--generator-steps", type=int, default=1000)
+    parser.add_argument("--autoencoder-steps", type=int, default=1000)
+    parser.add_argument("--generator-steps", type=int, default=900)
     parser.add_argument("--steps", type=int, default=300, help="of the tagger")
     parser.add_argument("--each", type=int, default=100, help="generated pictures of a label")
     parser.add_argument(
