@@ -12,6 +12,9 @@ from kmm_jax.serving.keys import Keys
 from kmm_jax.serving.settings import Settings, check_reach, is_loopback
 
 _GRACE = 30  # seconds that requests have to end once it is told to stop
+_KEEP_ALIVE = 75
+"""Seconds without a request: longer than proxies wait (60), for a request that crosses the end of its
+connection on the way is lost."""
 _BACKLOG = 2_048
 
 
@@ -58,6 +61,7 @@ def server(app: Any) -> uvicorn.Server:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=_GRACE,
+            timeout_keep_alive=_KEEP_ALIVE,
             h11_max_incomplete_event_size=64 << 10,
         )
     )

@@ -137,8 +137,9 @@ class Counts:
         began = time.perf_counter()
         try:
             response = await client.post("/v1/search", json=body)
-        except httpx2.TransportError:
+        except httpx2.TransportError as error:
             status = "lost"
+            print(f"lost: {type(error).__name__} {error}", file=sys.stderr)
         else:
             status = str(response.status_code)
             if status == "200":
