@@ -13,7 +13,7 @@ from kmm_jax.serving.settings import Settings, check_reach, is_loopback
 
 _GRACE = 30  # seconds that requests have to end once it is told to stop
 _KEEP_ALIVE = 75
-"""Seconds without a request: longer than proxies wait (60), for a request that crosses the end of its
+"""Seconds without a request. Longer than proxies wait (60): a request that crosses the end of its
 connection on the way is lost."""
 _BACKLOG = 2_048
 
