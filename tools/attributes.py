@@ -93,13 +93,8 @@ def products(work: Path, data: Path) -> World:
 
 
 def _with_tokenizer(world: World) -> World:
-    from kmm_jax import cli
-
-    tokenizer = world.folder / "tokenizer"
-    if not tokenizer.is_dir():
-        words = ["--vocab-size", str(VOCABULARY), "--output", str(tokenizer)]
-        if cli.main(["tokenizer", "train", world.train, *words]):
-            raise UserError("the tokenizer could not be trained")
+    if not (world.folder / "tokenizer").is_dir():
+        shop_runs.train_tokenizer(world.folder, VOCABULARY)
     return world
 
 

@@ -27,7 +27,6 @@ VOCABULARY = 1500
 
 def shop_model(work: Path, *, rows: int, steps: int, seed: int) -> Path:
     """A CLIP trained on the shop."""
-    from kmm_jax import cli
     from kmm_jax.data.config import SourceConfig
     from kmm_jax.data.shop import write_shop
     from kmm_jax.training.config_file import load_experiment
@@ -36,9 +35,7 @@ def shop_model(work: Path, *, rows: int, steps: int, seed: int) -> Path:
     write_shop(folder, train=rows, test=50, seed=0, image_size=SIZE)
     tokenizer = folder / "tokenizer"
     if not tokenizer.is_dir():
-        words = ["--vocab-size", str(VOCABULARY), "--output", str(tokenizer)]
-        if cli.main(["tokenizer", "train", str(folder / "train-*.tar"), *words]):
-            raise UserError("the tokenizer could not be trained")
+        shop_runs.train_tokenizer(folder, VOCABULARY)
     named = load_experiment("clip/shop")
     sources = (SourceConfig(url=str(folder / "train-*.tar")),)
     return shop_runs.trained(

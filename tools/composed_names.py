@@ -63,13 +63,8 @@ def world(name: str, work: Path, data: Path) -> World | None:
             }
             for split, record, image in itertools.chain([first], rows):
                 writers[split].write(record, image)
-    tokenizer = folder / "tokenizer"
-    if not tokenizer.is_dir():
-        from kmm_jax import cli
-
-        words = ["--vocab-size", str(VOCABULARY), "--output", str(tokenizer)]
-        if cli.main(["tokenizer", "train", str(folder / "train-*.tar"), *words]):
-            raise UserError("the tokenizer could not be trained")
+    if not (folder / "tokenizer").is_dir():
+        shop_runs.train_tokenizer(folder, VOCABULARY)
     return World(folder=folder)
 
 

@@ -32,7 +32,6 @@ class Data:
 
 def data(work: Path, *, train: int, test: int) -> Data:
     """The shop with English texts and questions, drawn at 48 pixels, made once."""
-    from kmm_jax import cli
     from kmm_jax.data.shop import write_shop
 
     folder = work / f"shop-{train}"
@@ -42,15 +41,26 @@ def data(work: Path, *, train: int, test: int) -> Data:
     tokenizer, note = folder / "tokenizer", folder / "tokenizer_made_from.json"
     wanted = {**made, "vocabulary": VOCABULARY}
     if not tokenizer.is_dir() or read_json(note) != wanted:
-        words = ["--vocab-size", str(VOCABULARY), "--output", str(tokenizer)]
-        if cli.main(["tokenizer", "train", str(folder / "train-*.tar"), *words]):
-            raise UserError("the tokenizer could not be trained")
+        train_tokenizer(folder, VOCABULARY)
         write_json(note, wanted)
     return Data(
         train=str(folder / "train-*.tar"),
         test=str(folder / "test-*.tar"),
         tokenizer=str(tokenizer),
     )
+
+
+def train_tokenizer(folder: Path, vocabulary: int) -> None:
+    """Train ``tokenizer/`` on the texts of a folder's training shards.
+
+    Raises:
+        UserError: it could not be.
+    """
+    from kmm_jax import cli
+
+    words = ["--vocab-size", str(vocabulary), "--output", str(folder / "tokenizer")]
+    if cli.main(["tokenizer", "train", str(folder / "train-*.tar"), *words]):
+        raise UserError("the tokenizer could not be trained")
 
 
 def settings(made: Data, *, steps: int, seed: int) -> list[str]:

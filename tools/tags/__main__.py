@@ -129,13 +129,14 @@ def _world(name: str, arguments: argparse.Namespace) -> World:
 
 
 def _painted(world: World, arguments: argparse.Namespace, given: str | None) -> Painted:
+    from tools import generator_runs
     from tools.tags import painter
 
     work = _place(arguments)
     if given is not None:
         generator = Path(given)
     else:
-        scale = painter.Scale(
+        scale = generator_runs.Scale(
             autoencoder_steps=arguments.autoencoder_steps,
             generator_steps=arguments.generator_steps,
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,22 +17,19 @@ from PIL import Image
 
 from kmm_jax.data.augment import AugmentConfig
 from kmm_jax.data.config import SourceConfig
-from kmm_jax.data.evaluation_reader import evaluation_batches
 from kmm_jax.data.shards import ShardWriter
-from kmm_jax.data.sources import open_source
-from kmm_jax.errors import UserError
 from kmm_jax.files import atomic_directory, atomic_write, read_json, write_json
 from kmm_jax.generation.beginning import GeneratorWeights
 from kmm_jax.generation.loading import load_pipeline
 from kmm_jax.generation.request import Request
-from kmm_jax.generation.runs import autoencoder_run, published_run, with_measured_scaling
+from kmm_jax.generation.runs import published_run
 from kmm_jax.interop.diffusers import folder as folders
 from kmm_jax.models.clip.config import TextTowerConfig
 from kmm_jax.models.diffusion.config import TextEncoderConfig
 from kmm_jax.text.clip_bpe import save_clip_folder, train_clip_bpe
 from kmm_jax.training.config_file import load_experiment
 from kmm_jax.training.experiment import Experiment
-from kmm_jax.training.loop import train
+from tools.generator_runs import Scale, autoencoder, trained
 from tools.tags.worlds import SIZE, TRAIN, World
 
 LENGTH = 16
@@ -43,14 +39,6 @@ _VOCABULARY = 1500
 _BATCH = 50
 GUIDANCE, STEPS, SAMPLER = 3.0, 12, "dpmpp"
 _BESIDE = 10.0  # rows of the whole that count for the types of a label, beside its own
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Scale:
-    """How long each part is trained."""
-
-    autoencoder_steps: int
-    generator_steps: int
 
 
 def painter(world: World, work: Path, scale: Scale) -> Path:
@@ -88,7 +76,7 @@ def painter(world: World, work: Path, scale: Scale) -> Path:
         ),
     )
     run = work / "runs" / experiment.name
-    _trained(experiment, run, initial=GeneratorWeights(begin, model))
+    trained(experiment, run, initial=GeneratorWeights(begin, model))
     folders.write(folder, published_run(run))
     return folder
 
@@ -138,11 +126,7 @@ def _sources(shards: Path) -> tuple[SourceConfig, ...]:
 
 
 def _autoencoder(world: World, work: Path, shards: Path, scale: Scale) -> Path:
-    """A folder with ``vae/``, whose scaled latents have unit deviation."""
     name = f"{world.name}-autoencoder-{scale.autoencoder_steps}"
-    folder = work / name
-    if (folder / "vae" / "config.json").is_file():
-        return folder
     experiment = load_experiment("diffusion/products_autoencoder")
     # Half as wide as there: encoding is most of what a step of so small a UNet would take.
     model = dataclasses.replace(experiment.task.model, widths=(16, 32))
@@ -151,18 +135,7 @@ def _autoencoder(world: World, work: Path, shards: Path, scale: Scale) -> Path:
         name=name,
         task=dataclasses.replace(experiment.task, model=model),
     )
-    run = work / "runs" / experiment.name
-    _trained(experiment, run)
-    config, params = autoencoder_run(run)
-    batches = itertools.chain.from_iterable(
-        evaluation_batches(open_source(source.url), experiment.data, 64)
-        for source in experiment.data.sources
-    )
-    images = (np.asarray(batch["image"]) for batch in itertools.islice(batches, 40))
-    config = with_measured_scaling(config, params, images)
-    with atomic_directory(folder) as place:
-        folders.write_autoencoder(place / "vae", config, params)
-    return folder
+    return autoencoder(experiment, work / "runs" / name, work / name)
 
 
 def _here(experiment: Experiment, shards: Path, steps: int) -> Experiment:
@@ -178,16 +151,6 @@ def _here(experiment: Experiment, shards: Path, steps: int) -> Experiment:
         tokenizer=str(shards / "words"),
         duration=f"{steps} steps",
     )
-
-
-def _trained(experiment: Experiment, run: Path, *, initial: GeneratorWeights | None = None) -> None:
-    if read_json(run / "done.json"):
-        return
-    result = train(experiment, run, initial=initial)
-    if result.end != "finished":
-        raise UserError(f"{run} was stopped at step {result.step}; the same command goes on")
-    write_json(run / "done.json", {"step": result.step, "metrics": result.metrics})
-    print(f"{experiment.name}: {result.step} steps", file=sys.stderr)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

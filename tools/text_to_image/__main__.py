@@ -80,6 +80,7 @@ def _command(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> 
 
 def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from kmm_jax.training.compile_cache import use_compile_cache
+    from tools import generator_runs
     from tools.text_to_image import classifier, data, stages, students
 
     use_compile_cache()
@@ -92,7 +93,7 @@ def _run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         raise UserError(f"no objective {unknown[0]!r}; there are {', '.join(students.OBJECTIVES)}")
     parallel = arguments.parallel or [p for p in [folder / "text" / "parallel"] if p.is_dir()]
     world = data.world(work, folder, parallel=parallel)
-    scale = stages.Scale(
+    scale = generator_runs.Scale(
         autoencoder_steps=arguments.autoencoder_steps, generator_steps=arguments.generator_steps
     )
     generator = stages.generator(world, work, scale)

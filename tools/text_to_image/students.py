@@ -22,8 +22,8 @@ from kmm_jax.models.diffusion.config import (
 from kmm_jax.tasks.text_distillation import Weights
 from kmm_jax.text.tokenizer import Tokenizer
 from kmm_jax.training.config_file import load_experiment
+from tools.generator_runs import trained
 from tools.text_to_image.data import LENGTH, World
-from tools.text_to_image.stages import trained
 
 OBJECTIVES: dict[str, Weights] = {
     "pooled": Weights(pooled=1.0),
