@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from typing import Any
 
 
 class ProblemError(Exception):
@@ -45,3 +47,11 @@ def busy(seconds: float) -> ProblemError:
 def failed(id: str) -> ProblemError:
     """It is the service's own fault; the log says more under this id."""
     return ProblemError(500, "failed", f"the service failed; its log has it under {id}")
+
+
+def invalid(errors: Sequence[Any]) -> ProblemError:
+    """What is wrong where; what was sent is not repeated."""
+    first = [
+        f"{'.'.join(str(each) for each in error['loc'])}: {error['msg']}" for error in errors[:3]
+    ]
+    return ProblemError(422, "invalid", "; ".join(first))
