@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 COLORS = {"빨간": (255, 0, 0), "초록": (0, 255, 0), "파란": (0, 0, 255)}
 
@@ -26,3 +28,10 @@ class Colors:
     @staticmethod
     def _unit(rows: np.ndarray) -> np.ndarray:
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def write_photos(folder: Path) -> None:
+    """A small picture of each colour, ``빨간.png`` and so on."""
+    folder.mkdir(exist_ok=True)
+    for name, color in COLORS.items():
+        Image.new("RGB", (8, 8), color).save(folder / f"{name}.png")

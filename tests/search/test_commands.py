@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 import kmm_jax.inference
 from kmm_jax.cli import main
-from tests.search.colors import COLORS, Colors
+from tests.search.colors import COLORS, Colors, write_photos
 
 pytest.importorskip("tantivy", reason="the engine is in the extra search")
 pytest.importorskip("kiwipiepy", reason="the analyser is in the extra korean")
@@ -20,9 +19,7 @@ pytest.importorskip("kiwipiepy", reason="the analyser is in the extra korean")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(kmm_jax.inference, "load", lambda path: Colors())
     (tmp_path / "model").mkdir()
-    (tmp_path / "photos").mkdir()
-    for name, color in COLORS.items():
-        Image.new("RGB", (8, 8), color).save(tmp_path / "photos" / f"{name}.png")
+    write_photos(tmp_path / "photos")
     rows = [
         {
             "id": f"{number}",

@@ -13,7 +13,7 @@ from PIL import Image
 import kmm_jax.inference
 from kmm_jax.cli import main
 from kmm_jax.retrieval.collection import Collection
-from tests.search.colors import COLORS, Colors
+from tests.search.colors import COLORS, Colors, write_photos
 
 pytest.importorskip("tantivy", reason="the engine is in the extra search")
 pytest.importorskip("kiwipiepy", reason="the analyser is in the extra korean")
@@ -33,9 +33,7 @@ class Seeing(Colors):
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(kmm_jax.inference, "load", lambda path: Seeing())
     (tmp_path / "model").mkdir()
-    (tmp_path / "photos").mkdir()
-    for name, color in COLORS.items():
-        Image.new("RGB", (8, 8), color).save(tmp_path / "photos" / f"{name}.png")
+    write_photos(tmp_path / "photos")
     both = Image.new("RGB", (40, 20), COLORS["초록"])
     both.paste(COLORS["파란"], (20, 0, 40, 20))
     both.save(tmp_path / "both.png")

@@ -21,7 +21,7 @@ from kmm_jax.search.judgements import JudgedQuery, read_judgements, write_judgem
 from kmm_jax.search.learned_fusion import FILE
 from kmm_jax.search.pictures import PictureFolder
 from kmm_jax.search.relevance import learn, relevance, search_judged, ways
-from tests.search.colors import COLORS, Colors
+from tests.search.colors import COLORS, Colors, write_photos
 
 pytest.importorskip("tantivy", reason="the engine is in the extra search")
 pytest.importorskip("kiwipiepy", reason="the analyser is in the extra korean")
@@ -33,8 +33,7 @@ THINGS = ("셔츠", "바지", "모자", "치마", "우산", "양말")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Documents whose texts name a thing and whose pictures show a colour; judged queries."""
     folder = tmp_path_factory.mktemp("relevance")
-    for name, color in COLORS.items():
-        Image.new("RGB", (8, 8), color).save(folder / f"{name}.png")
+    write_photos(folder)
     rows = [(f"{thing}-{name}", thing, name) for thing in THINGS for name in COLORS]
     search = DocumentSearch(folder / "docs", Colors(), notes={"model_path": str(folder)})
     search.put(

@@ -19,7 +19,7 @@ import kmm_jax.inference
 from kmm_jax.cli import main
 from kmm_jax.evaluation.thumbnail_log import read_log
 from tests.conftest import REPOSITORY
-from tests.search.colors import COLORS, Colors
+from tests.search.colors import COLORS, Colors, write_photos
 
 pytest.importorskip("tantivy", reason="the engine is in the extra search")
 pytest.importorskip("kiwipiepy", reason="the analyser is in the extra korean")
@@ -30,11 +30,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Documents with the picture of another's colour first, and one without pictures."""
     monkeypatch.setattr(kmm_jax.inference, "load", lambda path: Colors())
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "photos").mkdir()
     (tmp_path / "model").mkdir()
     names = list(COLORS)
-    for name, color in COLORS.items():
-        Image.new("RGB", (8, 8), color).save(tmp_path / "photos" / f"{name}.png")
+    write_photos(tmp_path / "photos")
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(names):
         images = [
