@@ -275,8 +275,11 @@ def test_terms_come_from_buttons_and_from_what_was_found(page: browser.Page) -> 
     assert page.run("document.querySelector('#text').value") == "모자"
     page.run("document.querySelector('#minus').click()")  # nothing new was said
     assert "먼저 쓰세요" in page.run("document.querySelector('#status').textContent")
+    page.run("document.querySelector('.hit').dataset.before = 'yes'")
     press_on(page, "[data-id='파란-우산']", "+")
-    page.until(f"{CHIPS}.length == 3")
+    page.until("document.querySelector('.hit') && !document.querySelector('[data-before]')")
+    assert len(page.run(CHIPS)) == 3
+    assert page.run("document.activeElement.dataset.id") == "파란-우산"  # of the new cards
     press_on(page, "[data-id='초록-모자']", "-")
     page.until(f"{CHIPS}.length == 4")
     assert page.run(CHIPS)[2:] == ["+ 파란 우산", "− 초록 모자"]

@@ -236,9 +236,7 @@ function drawChips() {
     });
   }
   if (!query.picture) { named?.abort(); $("names").replaceChildren(); }
-  const focused = document.activeElement?.dataset?.key;
-  $("chips").replaceChildren(...chips);
-  if (focused) $("chips").querySelector(`[data-key="${focused}"]`)?.focus();
+  redraw($("chips"), chips);
   $("terms").hidden = !(query.text || query.picture || query.like || query.terms.length);
   $("mix").hidden = !(query.text && (query.picture || query.like));
 }
@@ -279,8 +277,18 @@ function termChip(term, number) {
 const shown = (value) => (value === true ? say("yes") : value === false ? say("no") : String(value));
 
 function drawResults() {
-  $("facets").replaceChildren(...Object.entries(last?.facets ?? {}).flatMap(facet));
-  $("grid").replaceChildren(...(last?.hits ?? []).map(card));
+  redraw($("facets"), Object.entries(last?.facets ?? {}).flatMap(facet));
+  redraw($("grid"), (last?.hits ?? []).map(card));
+}
+
+// New children; what had the focus among the old keeps it, else a keyboard's next key would go to nothing.
+function redraw(parent, children) {
+  const at = parent.contains(document.activeElement) ? document.activeElement : null;
+  const keys = [at?.dataset.key, at?.closest("[data-id]")?.dataset.key].filter(Boolean);
+  parent.replaceChildren(...children);
+  const all = [...parent.querySelectorAll("[data-key]")];
+  const found = keys.map((key) => all.find((each) => each.dataset.key === key)).find(Boolean);
+  (found ?? (at && all[0]))?.focus({ preventScroll: true });
 }
 
 function facet([name, counts]) {
@@ -293,6 +301,7 @@ function facet([name, counts]) {
     const button = make("button", { type: "button", onclick: () => toggle(name, value) },
       make("span", { textContent: shown(value) }), make("span", { className: "count", textContent: count }));
     button.setAttribute("aria-pressed", chosen.includes(value));
+    button.dataset.key = JSON.stringify([name, value]);
     return button;
   });
   return [make("section", {}, make("h2", { textContent: tagged(name) }), ...buttons)];
@@ -327,6 +336,8 @@ function card(hit) {
   const item = make("li", { className: "hit", tabIndex: 0 }, picture, make("div", { className: "said" },
     make("h3", { textContent: hit.title || hit.id }), make("p", { textContent: hit.body }), why, actions));
   item.dataset.id = hit.id;
+  item.dataset.key = JSON.stringify([hit.id]);
+  for (const button of actions.children) button.dataset.key = JSON.stringify([hit.id, button.className]);
   let timer = 0;
   const enter = () => { timer = setTimeout(() => current && heat(hit, current, canvas), 200); };
   const leave = () => { clearTimeout(timer); canvas.classList.remove("shown"); };
