@@ -246,6 +246,7 @@ def train(vectors_ND: np.ndarray, settings: IndexSettings) -> ScannSearcher:
             num_leaves=settings.leaves,
             num_leaves_to_search=settings.leaves_to_search,
             training_sample_size=settings.training_rows,
+            min_partition_size=_least_in_leaf(len(vectors_ND), settings),
             # A random start would make every build another one.
             random_init=False,
             soar_lambda=settings.soar_lambda,
@@ -270,6 +271,16 @@ def train(vectors_ND: np.ndarray, settings: IndexSettings) -> ScannSearcher:
                 "Leave them out to have them chosen by size, or use the engine 'exact'." + log()
             ) from error
     return ScannSearcher(searcher, settings, len(vectors_ND), vectors_ND)
+
+
+def _least_in_leaf(rows: int, settings: IndexSettings) -> int:
+    """Vectors of the sample, at least, that a leaf is learnt from.
+
+    ScaNN's own 50 is all that the sample has for each of 2,000 leaves: small groups are then
+    forced together, and neighbours lie in twenty times as many leaves.
+    """
+    sample = min(rows, settings.training_rows)
+    return max(1, min(50, sample // (10 * (settings.leaves or 1))))
 
 
 def load(
