@@ -16,6 +16,9 @@ pytestmark = pytest.mark.skipif(
     reason=f"no browser: KMM_BROWSER names none, and there is none of {', '.join(browser.NAMES)}",
 )
 HITS = "[...document.querySelectorAll('.hit')].map((each) => each.dataset.id)"
+CHIPS = (
+    "[...document.querySelectorAll('.chip')].map((each) => each.innerText.replaceAll('\\n', ' '))"
+)
 FOUND = "document.querySelectorAll('.hit').length > 0"
 FILE = """fetch('/v1/image?document=파란-모자&hash=h파란').then((it) => it.blob()).then((blob) => {
   const given = new DataTransfer();
@@ -39,6 +42,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
 @pytest.fixture
 def page(tab: browser.Page, address: str) -> Iterator[browser.Page]:
     """At its beginning; afterwards, nothing went wrong in it and nothing came from elsewhere."""
+    tab.open("about:blank")  # the same address again would be a reload, which keeps a picture
     tab.open(f"{address}/")
     tab.run("localStorage.setItem('language', 'ko')")
     tab.open(f"{address}/")
@@ -78,6 +82,60 @@ def test_a_link_to_a_search_searches(page: browser.Page, address: str) -> None:
     page.open(f"{address}/?q=%ED%8C%8C%EB%9E%80+%EB%B0%94%EC%A7%80")
     page.until(FOUND)
     assert page.run(HITS)[0] == "파란-바지"
+
+
+def test_a_link_repeats_a_whole_query_and_the_arrows_go_through_them(
+    page: browser.Page, address: str
+) -> None:
+    ask(page, "모자")
+    choose(page, "초록")
+    page.until("document.querySelectorAll('.hit').length == 5")
+    page.run("document.querySelector('[data-id=초록-모자] .like').click()")
+    page.until("document.querySelector('.chip')?.innerText.includes('비슷한 것: 초록 모자')")
+    page.until("document.querySelectorAll('.hit').length == 5")
+    page.run("document.querySelector('#text').focus()")
+    page.type("+ 파란*2")
+    page.press("Enter")
+    page.until(f"{CHIPS}.length == 3")
+    seen, link = page.run(CHIPS), page.run("location.href")
+    page.open(link)  # as one would who was sent it: titles come from the ids
+    page.until(f"{FOUND} && {CHIPS}.length == 3 && {CHIPS}.join() == {seen!r}.join()")
+    assert link == page.run("location.href")
+    page.until("document.querySelector('.chip img').naturalWidth > 0")
+    page.run("history.back()")
+    page.until("location.href.includes('like') && !location.href.includes('terms')")
+    page.until(f"{CHIPS}.length == 2")
+    page.run("history.back()")
+    page.until(f"{CHIPS}.join() == {['모자', '색: 초록']!r}.join()")
+    assert page.run("document.querySelector('#text').value") == "모자"
+    page.until("document.querySelectorAll('.hit').length == 5")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "terms=%5B%7B&where=7&weight=x&box=1,2",
+        "terms=%5B7,%7B%7D%5D&where=%7B%22a%22:1%7D&weight=9",
+    ],
+)
+def test_an_address_that_makes_no_sense_is_a_query_without_it(
+    page: browser.Page, address: str, said: str
+) -> None:
+    page.open(f"{address}/?q=%EB%AA%A8%EC%9E%90&{said}")
+    page.until(FOUND)
+    assert page.run(CHIPS) == ["모자"]
+    assert page.run("new URL(location.href).search") == "?q=%EB%AA%A8%EC%9E%90"
+
+
+def test_going_back_brings_back_a_picture_that_no_link_has(page: browser.Page, shop: Path) -> None:
+    page.pick("#file", shop / "photos" / "파란.png")
+    page.until(FOUND)
+    assert page.run("location.search") == ""
+    page.run("document.querySelector('.like').click()")
+    page.until("location.search.includes('like')")
+    page.run("history.back()")
+    page.until(f"{CHIPS}.join() == '내 사진'")
+    page.until(f"{HITS}[0]?.startsWith('파란')")
 
 
 def test_facets_narrow_and_chips_take_it_back(page: browser.Page) -> None:
@@ -229,11 +287,6 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(tab: browser.Page, shop: Path) 
         ask(tab, "초록 셔츠")
         tab.until("document.querySelector('.hit img').naturalWidth > 0")
         assert key not in tab.run("location.href")
-
-
-CHIPS = (
-    "[...document.querySelectorAll('.chip')].map((each) => each.innerText.replaceAll('\\n', ' '))"
-)
 
 
 def press_on(page: browser.Page, selector: str, key: str) -> None:

@@ -1,5 +1,6 @@
 // The search page: one query, composed of a text, a picture or a document, and conditions.
 
+import * as address from "/page/address.js";
 import { Cropper } from "/page/cropper.js";
 import * as terms from "/page/terms.js";
 import { TAGS, WORDS } from "/page/words.js";
@@ -10,7 +11,8 @@ const FACETS = 8; // columns that are counted, at most
 const VALUES = 12; // values of each that are shown
 const LARGEST = 1024; // pixels: larger pictures are made smaller before they are sent
 
-const query = { text: "", picture: null, like: null, where: {}, weight: 0.5, terms: [], box: null, locate: "" };
+const BLANK = { text: "", picture: null, like: null, where: {}, weight: 0.5, terms: [], box: null, locate: "" };
+const query = structuredClone(BLANK);
 const MOST_TERMS = 16;
 let language = localStorage.getItem("language") ?? (navigator.language.startsWith("ko") ? "ko" : "en");
 let collection = null;
@@ -72,12 +74,41 @@ async function show(image, url, side = 480, again = true) {
 
 // --- the query
 
-function changed() {
-  const address = new URL(location.href);
-  address.search = query.text ? new URLSearchParams({ q: query.text }) : "";
-  history.replaceState(null, "", address);
+// Asks anew. What is changed in small steps makes no step of its own in the browser's history.
+function changed({ small = false } = {}) {
+  remember(small);
   drawChips();
   search();
+}
+
+function remember(small) {
+  const place = location.pathname + address.write(query, BLANK);
+  const keep = (state) => {
+    if (small || place === location.pathname + location.search) history.replaceState(state, "", place);
+    else history.pushState(state, "", place);
+  };
+  // Browsers limit what is kept; then the picture is what going back does not bring back.
+  try { keep(structuredClone(query)); } catch { keep({ ...structuredClone(query), picture: null }); }
+}
+
+// The query of an address, as this browser kept it or as a link says it.
+function recall(state) {
+  Object.assign(query, state ?? address.read(location.search, BLANK));
+  $("text").value = query.text;
+  $("weight").value = query.weight;
+}
+
+// A link names documents by their ids: here are their titles and pictures.
+async function recognise() {
+  const like = query.like && query.like.url === undefined ? [query.like] : [];
+  const some = [...like, ...query.terms.filter((each) => each.like && each.url === undefined)];
+  await Promise.all(some.map(async (each) => {
+    try {
+      const { title, images } = await (await call(`/v1/document?${new URLSearchParams({ id: each.like ?? each.id })}`)).json();
+      Object.assign(each, { title: title || each.title, label: title || each.label, url: images[0]?.url ?? null });
+    } catch { /* the search says what is wrong with it */ }
+  }));
+  if (some.length) drawChips();
 }
 
 async function search() {
@@ -89,6 +120,7 @@ async function search() {
   const body = { text: query.text, k: 48, text_weight: query.weight, where: query.where, facets: columns(), fusion: collection?.learned ? "learned" : "rrf" };
   if (query.picture) body.image = query.picture;
   if (query.like) body.like = query.like.id;
+  recognise();
   if (query.terms.length) body.terms = query.terms.map(terms.asked);
   if (query.box) body.box = query.box;
   else if (query.locate) body.locate = query.locate;
@@ -170,7 +202,7 @@ async function take(file) {
 }
 
 function moreLike(hit) {
-  query.like = { id: hit.id, title: hit.title, url: hit.image?.url };
+  query.like = { id: hit.id, title: hit.title, url: hit.image?.url ?? null };
   query.picture = null;
   query.text = $("text").value = "";
   query.terms = [];
@@ -198,7 +230,7 @@ function addSaid(sign) {
 }
 
 function addLike(hit, sign) {
-  add([{ like: hit.id, label: hit.title || hit.id, url: hit.image?.url, weight: sign }]);
+  add([{ like: hit.id, label: hit.title || hit.id, url: hit.image?.url ?? null, weight: sign }]);
 }
 
 function toggle(name, value) {
@@ -253,7 +285,7 @@ function pictureChip(text, image, remove) {
 // Something to add or to take away: its sign turns, its weight goes round, and it can be removed.
 function termChip(term, number) {
   const plus = term.weight > 0;
-  const become = (weight) => { term.weight = weight; changed(); };
+  const become = (weight) => { term.weight = weight; changed({ small: true }); };
   const turn = make("button", { type: "button", className: "sign", textContent: plus ? "+" : "−", onclick: () => become(-term.weight) });
   turn.setAttribute("aria-label", say(plus ? "takeaway" : "addto", term.label));
   const label = make("button", { type: "button", className: "weight", title: say("weightkeys"), onclick: () => become(terms.next(term.weight)),
@@ -487,7 +519,12 @@ $("plus").addEventListener("click", () => addSaid(1));
 $("minus").addEventListener("click", () => addSaid(-1));
 $("pick").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", () => { take($("file").files[0]); $("file").value = ""; });
-$("weight").addEventListener("change", () => { query.weight = Number($("weight").value); search(); });
+$("weight").addEventListener("change", () => { query.weight = Number($("weight").value); changed({ small: true }); });
+window.addEventListener("popstate", ({ state }) => {
+  recall(state);
+  if (painting) turn(false);
+  else { drawChips(); search(); }
+});
 $("language").addEventListener("click", () => {
   language = language === "ko" ? "en" : "ko";
   localStorage.setItem("language", language);
@@ -521,7 +558,7 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("input:not([type=range])");
   const hit = event.target.closest?.(".hit");
   if (event.key === "/" && !typing) { event.preventDefault(); $("text").select(); }
-  else if (event.key === "Escape") { $("text").value = ""; Object.assign(query, { text: "", picture: null, like: null, where: {}, terms: [] }); whole(); changed(); $("text").focus(); }
+  else if (event.key === "Escape") { $("text").value = ""; Object.assign(query, structuredClone(BLANK), { weight: query.weight }); changed(); $("text").focus(); }
   else if (event.key === "ArrowDown" && event.target === $("text")) { event.preventDefault(); $("grid").firstElementChild?.focus(); }
   else if (hit && event.key.toLowerCase() === "m") hit.querySelector(".like").click();
   else if (hit && event.key.toLowerCase() === "t") hit.querySelector(".choose")?.click();
@@ -573,11 +610,10 @@ async function begin() {
     collection = await (await call("/v1/collection")).json();
     $("tabs").hidden = !collection.generates;
     status("");
-    drawChips();
-    search();
+    changed({ small: true });
   } catch (error) { failed(error, begin); }
 }
 
-query.text = $("text").value = new URLSearchParams(location.search).get("q") ?? "";
+recall(history.state);
 speak();
 begin();
