@@ -1,7 +1,6 @@
 import base64
 import io
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 
@@ -12,6 +11,7 @@ from PIL import Image
 from kmm_jax.data.fonts import korean_font, wrap
 from kmm_jax.errors import UserError
 from kmm_jax.retrieval.sheet import Hit, Search, write_sheet_html, write_sheet_png
+from tests.serving.browser import NAMES, browser
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 160, 60), (40, 60, 200)
 
@@ -148,13 +148,12 @@ def test_a_lost_picture_and_no_hits_leave_a_whole_page(tmp_path):
 
 
 def test_a_browser_shows_the_page(tmp_path):
-    browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-    if not browser:
-        pytest.skip("no chromium to look at the page with")
+    if (found := browser()) is None:
+        pytest.skip(f"no browser: there is none of {', '.join(NAMES)}")
     page(tmp_path, [Search(title="모자", hits=[hit(RED), hit(GREEN)])])
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=600,700"]
     shot = tmp_path / "shot.png"
-    command = [browser, *options, f"--screenshot={shot}", (tmp_path / "sheet.html").as_uri()]
+    command = [found, *options, f"--screenshot={shot}", (tmp_path / "sheet.html").as_uri()]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     seen = np.asarray(Image.open(shot).convert("RGB")).reshape(-1, 3)
     for colour in (RED, GREEN):
