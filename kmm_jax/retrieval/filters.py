@@ -86,7 +86,7 @@ def _matching(columns: pa.Table, where: Where) -> np.ndarray:
         if condition is None:
             return np.arange(columns.num_rows)
         found = ds.dataset(numbered).to_table(columns=[_ROW], filter=condition)
-    except (pa.ArrowException, OverflowError) as error:
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise UserError(f"the filter {where!r} does not fit the columns: {error}") from error
     return np.sort(found.column(_ROW).to_numpy())
 
@@ -155,12 +155,19 @@ def _has_any(column: pa.ChunkedArray, name: str, values: Sequence[Any]) -> np.nd
 def _parts(name: str, wanted: Any) -> list[pc.Expression]:
     field = pc.field(name)
     if isinstance(wanted, Mapping):
-        for each in wanted:
+        for each, value in wanted.items():
             if each not in _COMPARE:
                 raise UserError(
                     f"filter {name!r}: no comparison {each!r}{nearest(str(each), list(_COMPARE))}; "
                     f"there are {', '.join(_COMPARE)}"
                 )
+            if value is None:
+                raise UserError(
+                    f"filter {name!r}: {each!r} needs a value, found null; rows without one are "
+                    'found by null alone or by {"exists": false}'
+                )
+            if each == "in" and (isinstance(value, str) or not isinstance(value, Sequence)):
+                raise UserError(f"filter {name!r}: 'in' needs a list of values, found {value!r}")
         return [_COMPARE[each](field, value) for each, value in wanted.items()]
     if isinstance(wanted, Sequence) and not isinstance(wanted, str | bytes):
         return [field.isin(list(wanted))]

@@ -38,6 +38,14 @@ def large() -> bytes:
 
 
 @pytest.mark.parametrize(
+    "condition", [{"in": None}, {"in": "shop"}, {"gt": None}, {"gt": 3}, ["shop", 3], [[1]]]
+)
+def test_a_condition_that_cannot_be_is_refused(client: Any, condition: Any) -> None:
+    asked = {"text": "셔츠", "where": {"source": condition}, "facets": ["source"]}
+    assert client.post("/v1/search", json=asked).status_code == 422
+
+
+@pytest.mark.parametrize(
     ("data", "status", "code"),
     [
         (b"", 415, "unsupported_image"),
