@@ -83,24 +83,24 @@ class Segment:
         count = len(self.index)
         if where is None and not len(self.gone):
             return self.index.nearest(queries_QD, k)
-        allowed = self.rows(where)
-        k = min(k, len(allowed))
+        # Without a filter nothing here is as long as the segment: it is so after any one deletion.
+        allowed = None if where is None else self.rows(where)
+        left = count - len(self.gone) if allowed is None else len(allowed)
+        k = min(k, left)
         if not k:
             return np.zeros((len(queries_QD), 0), np.int64), np.zeros((len(queries_QD), 0))
-        if len(allowed) <= _COMPARED_BELOW:
-            return self._compared(queries_QD, k, allowed)
-        may = np.zeros(count, bool)
-        may[allowed] = True
-        wanted = min(count, 2 * k * count // len(allowed) + k)
+        if left <= _COMPARED_BELOW:
+            return self._compared(queries_QD, k, self.rows(where) if allowed is None else allowed)
+        wanted = min(2 * k * count // left + k, k + count - left)
         while wanted <= count // 2:
             rows, scores = self.index.nearest(queries_QD, wanted)
-            passes = may[rows]
+            passes = ~_among(rows, self.gone) if allowed is None else _among(rows, allowed)
             if (passes.sum(axis=1) >= k).all():
                 # Stable: of what passes, the best stay first.
                 order = np.argsort(~passes, axis=1, kind="stable")[:, :k]
                 return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
             wanted *= 4
-        return self._compared(queries_QD, k, allowed)
+        return self._compared(queries_QD, k, self.rows(where) if allowed is None else allowed)
 
     def _compared(
         self, queries_QD: np.ndarray, k: int, allowed: np.ndarray
@@ -114,6 +114,12 @@ class Segment:
             rows = np.concatenate([rows, np.broadcast_to(some, (len(queries_QD), len(some)))], 1)
             rows, scores = best(rows, scores, k)
         return rows, scores
+
+
+def _among(rows: np.ndarray, ordered_M: np.ndarray) -> np.ndarray:
+    """Whether each of ``rows``, of any shape, is one of ``ordered_M`` (M,)."""
+    places = np.searchsorted(ordered_M, rows)
+    return ordered_M[np.minimum(places, len(ordered_M) - 1)] == rows
 
 
 def best(keys_QN: np.ndarray, scores_QN: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

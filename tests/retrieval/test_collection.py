@@ -18,6 +18,7 @@ import pytest
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.retrieval.collection import Collection
 from kmm_jax.retrieval.collection_files import MANIFEST
+from kmm_jax.retrieval.segment import Segment
 from kmm_jax.retrieval.settings import IndexSettings
 
 DIM = 8
@@ -103,6 +104,32 @@ def test_the_index_of_many_rows_is_searched_for_what_passes_a_filter(tmp_path: P
         assert np.mean(hits) >= (10 if least > 30_000 else 9)
 
 
+def test_a_deletion_does_not_make_each_search_go_through_all_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 45_000
+    made = vectors(count)
+    found = Collection.create(
+        tmp_path / "c",
+        model_hash="m",
+        dim=DIM,
+        settings=IndexSettings(layout="hashed", reorder=2000),
+    )
+    found.put(ids(count), made)
+    queries = vectors(20, 7)
+    nearest = np.argsort(-(queries @ made.T), axis=1)[:, :12]
+    gone = np.unique(nearest[:, :2])  # the best two of each
+    found.delete([f"문서-{row}" for row in gone])
+    monkeypatch.setattr(Segment, "rows", lambda *_: pytest.fail("listed all rows"))
+    result = found.search(queries, 10)
+    hits = []
+    for order, each in zip(np.argsort(-(queries @ made.T), axis=1), result.ids, strict=True):
+        true = [row for row in order[:60] if row not in gone][:10]
+        hits.append(len({f"문서-{row}" for row in true} & set(each)))
+        assert not {f"문서-{row}" for row in gone} & set(each) and len(each) == 10
+    assert np.mean(hits) >= 9
+
+
 def test_others_see_a_change_when_they_look_again(empty: Collection) -> None:
     other = Collection.open(empty.folder)
     empty.put(ids(3), vectors(3))
@@ -143,6 +170,9 @@ def test_columns_may_come_later_and_keep_their_type(empty: Collection) -> None:
         (lambda c: c.search(vectors(1), where={"colour": "빨강"}), "did you mean 'color'"),
         (lambda c: c.search(vectors(1), where={"color": {"near": 3}}), "no comparison 'near'"),
         (lambda c: c.search(vectors(1), where={"color": {"gt": 3}}), "does not fit the columns"),
+        (lambda c: c.search(vectors(1), where={"color": {"in": None}}), "'in' needs a value"),
+        (lambda c: c.search(vectors(1), where={"color": {"in": "빨강"}}), "'in' needs a list"),
+        (lambda c: c.search(vectors(1), where={"color": ["빨강", 3]}), "does not fit the columns"),
         (lambda c: c.put(["a", "a"], vectors(2)), "ids stand more than once"),
         (lambda c: c.put(["a"], np.ones((1, 3))), r"the collection takes \(rows, 8\)"),
         (lambda c: c.put(["a"], np.zeros((1, DIM))), "all zeros"),
