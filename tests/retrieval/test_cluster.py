@@ -17,10 +17,12 @@ import pytest
 
 from kmm_jax.cli import main
 from kmm_jax.errors import ConfigError, DataError, UserError
-from kmm_jax.retrieval import Collection
+from kmm_jax.files import write_json
+from kmm_jax.retrieval import Collection, checksums
 from kmm_jax.retrieval.cluster.deploy import deploy, health, stop
 from kmm_jax.retrieval.cluster.index import ClusterIndex
 from kmm_jax.retrieval.cluster.settings import ClusterSettings
+from kmm_jax.retrieval.collection_files import BULK, MANIFEST, read_manifest
 from kmm_jax.retrieval.searched import UnavailableError
 from kmm_jax.retrieval.shards import Shards
 from tests.conftest import REPOSITORY
@@ -73,6 +75,16 @@ def test_a_cluster_that_is_not_there_is_said_not_to_be() -> None:
         pytest.skip("a process has one cluster, and this one has one already")
     with pytest.raises(ConfigError, match="no Ray cluster answers"):
         ClusterIndex.connect("127.0.0.1:1")
+
+
+def test_an_index_that_is_still_being_built_is_not_served(tmp_path: Path) -> None:
+    collection = Collection.create(tmp_path / "shop", model_hash="m", dim=8)
+    manifest = read_manifest(collection.folder)
+    del manifest["seal"]
+    unfinished = manifest | {BULK: {"done": 2, "segments": 5}}
+    write_json(collection.folder / MANIFEST, checksums.sealed(unfinished))
+    with pytest.raises(UserError, match=r"is being built: 2 of 5 segments"):
+        deploy(collection.folder, address="127.0.0.1:1", name="test")
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from kmm_jax.errors import ConfigError, DataError, UserError
 from kmm_jax.retrieval.cluster.connection import connected
 from kmm_jax.retrieval.cluster.replicas import Current, Refused, Router, Shard
 from kmm_jax.retrieval.cluster.settings import ClusterSettings
-from kmm_jax.retrieval.collection_files import is_collection, read_manifest
+from kmm_jax.retrieval.collection_files import is_collection, read_manifest, refuse_unfinished
 from kmm_jax.retrieval.shards import shards_in
 
 NAME = "index"
@@ -179,13 +179,16 @@ def deploy(
     Raises:
         DataError: no whole index in the folder, or a node that cannot open its part; what was
             served still is.
-        UserError: the version before is of another model, or another one is being put there.
+        UserError: the version before is of another model, or another one is being put there; or
+            the index is still being built.
         ConfigError: no cluster, or it has too little room.
     """
     check_name(name)
     place = Path(folder).resolve()
     places = [place] if is_collection(place) else shards_in(place)
     manifest = read_manifest(places[0])
+    for each in places:
+        refuse_unfinished(each, read_manifest(each))
     serve = serve_on(address)
     before = current(serve, name)
     if before is not None and before.about["model_hash"] != manifest["model_hash"]:
