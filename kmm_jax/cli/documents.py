@@ -96,6 +96,7 @@ def _put(arguments: argparse.Namespace) -> int:
     print(
         f"{arguments.folder}: {len(documents.store):,} documents, {changed:,} new or "
         f"changed, {len(caught.left_out):,} images left out"
+        + ("; the next add looks for them again" if caught.left_out else "")
     )
     return 0
 

@@ -6,6 +6,7 @@ query is compared with both.
 
     documents.sqlite   words/ (Tantivy)   titles/ and images/ (collections)   current.json
     fusion.json (what was learned from judged queries, if anything)
+    left_out.json (documents with images that could not be had, if any: tried again each time)
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ from kmm_jax.search.learned_fusion import FusionFile, LearnedFusion
 from kmm_jax.search.text_index import TextIndex
 from kmm_jax.text.styles import Style, style_of
 
-STORE, _CURRENT = "documents.sqlite", "current.json"
+STORE, _CURRENT, _LEFT_OUT = "documents.sqlite", "current.json", "left_out.json"
 _TITLE_STYLE = "title_style"
 _BATCH = 256  # documents that become current at a time
 
 Pictures = Callable[[DocumentImage], Image.Image]
 """The picture that a document's image names; DataError or OSError where it cannot be had."""
+
+_Missing = tuple[str, str]  # the id of a document with an image that could not be had, and why
 
 
 class Encoder(Protocol):
@@ -165,22 +168,29 @@ class DocumentSearch:
     def delete(self, ids: Sequence[str], pictures: Pictures) -> int:
         """Take documents out; says how many were there."""
         count = self.store.delete(ids)
-        self.catch_up(pictures)
+        self.catch_up(pictures, again=False)
         return count
 
     def catch_up(
-        self, pictures: Pictures, *, tell: Callable[[int, int], None] | None = None
+        self,
+        pictures: Pictures,
+        *,
+        again: bool = True,
+        tell: Callable[[int, int], None] | None = None,
     ) -> Caught:
         """Bring the indexes to what the store holds; killed meanwhile, the next call goes on.
 
-        An image that cannot be had is left out and named, its document is found by its texts.
+        An image that cannot be had is left out and named, its document is found by its texts; a
+        later call tries it again. One whose hash the document had before keeps its vector.
 
         Args:
+            again: look for images that were left out before, too.
             tell: called with the number of documents done, and of all.
         """
         number, whole = self._current()
         total = self.store.count_after(number)
         count, left_out = 0, []
+        waiting, applied = self._waiting(), set[str]()
         for changes in self.store.after(number, most=_BATCH):
             number = changes[-1].number
             # The indexes have the texts and images of these already, but their tags.
@@ -188,7 +198,10 @@ class DocumentSearch:
             rest = [each for each in changes if not each.document or each.content > whole]
             self._retag(known)
             if rest:
-                left_out += self._apply(rest, pictures)
+                missing = self._apply(rest, pictures)
+                left_out += [message for _, message in missing]
+                applied |= {each.id for each in rest}
+                waiting = self._wait(waiting, {each.id for each in rest}, missing)
             # Written last: what was applied and not noted is applied again, to no effect.
             write_json(self.folder / _CURRENT, {"number": number, "whole": whole})
             count += len(changes)
@@ -196,7 +209,30 @@ class DocumentSearch:
                 tell(count, total)
         if number != whole:
             write_json(self.folder / _CURRENT, {"number": number, "whole": number})
+        if again:
+            left_out += self._try_again(waiting - applied, waiting, pictures)
         return Caught(documents=count, left_out=left_out)
+
+    def _waiting(self) -> set[str]:
+        """The documents of which images were left out."""
+        return set((read_json(self.folder / _LEFT_OUT) or {}).get("documents", ()))
+
+    def _wait(self, waiting: set[str], done: set[str], missing: Sequence[_Missing]) -> set[str]:
+        """The same after ``done`` were applied with these images missing; written down."""
+        now = waiting - done | {id for id, _ in missing}
+        if now != waiting:
+            write_json(self.folder / _LEFT_OUT, {"documents": sorted(now)})
+        return now
+
+    def _try_again(self, ids: set[str], waiting: set[str], pictures: Pictures) -> list[str]:
+        """Look for the images of ``ids`` that were left out; those that still cannot be had."""
+        ordered, left_out = sorted(ids), []
+        for start in range(0, len(ordered), _BATCH):
+            some = ordered[start : start + _BATCH]
+            missing = self._apply_images(some, list(self.store.get(some).values()), pictures)
+            left_out += [message for _, message in missing]
+            waiting = self._wait(waiting, set(some), missing)
+        return left_out
 
     def _current(self) -> tuple[int, int]:
         """The number up to which changes were applied, and up to which all of them were."""
@@ -227,7 +263,7 @@ class DocumentSearch:
             vectors = np.stack([collection.vector(id) for id in rows])
             collection.put(list(rows), vectors, _columns(list(rows.values())))
 
-    def _apply(self, changes: Sequence[Change], pictures: Pictures) -> list[str]:
+    def _apply(self, changes: Sequence[Change], pictures: Pictures) -> list[_Missing]:
         there = [each.document for each in changes if each.document is not None]
         gone = [each.id for each in changes if each.document is None]
         self._words.change([(each.id, words_of(each)) for each in there], gone)
@@ -244,25 +280,29 @@ class DocumentSearch:
 
     def _apply_images(
         self, changed: Sequence[str], documents: Sequence[Document], pictures: Pictures
-    ) -> list[str]:
-        rows, shown, left_out = [], [], []
-        for each in documents:
-            for image in {image.hash: image for image in each.images}.values():
-                try:
-                    shown.append(pictures(image))
-                except (DataError, OSError) as error:
-                    left_out.append(f"{each.id}, {image.path}: {error}")
-                else:
-                    rows.append((each, image))
-        ids = [f"{each.id}/{image.hash}" for each, image in rows]
+    ) -> list[_Missing]:
         before = (
             set(self._images.ids(where={DOCUMENT: list(changed)})) if len(self._images) else set()
         )
-        if rows:
-            columns = _columns([each for each, _ in rows])
-            self._images.put(ids, self._encoder.embed_image(shown), columns)
-        self._images.delete(before - set(ids))
-        return left_out
+        rows = {
+            f"{each.id}/{image.hash}": (each, image) for each in documents for image in each.images
+        }
+        self._rewrite(self._images, {id: rows[id][0] for id in rows if id in before})
+        new, shown, missing = [], [], []
+        for id, (document, image) in rows.items():
+            if id in before:
+                continue
+            try:
+                shown.append(pictures(image))
+            except (DataError, OSError) as error:
+                missing.append((document.id, f"{document.id}, {image.path}: {error}"))
+            else:
+                new.append(id)
+        if new:
+            columns = _columns([rows[id][0] for id in new])
+            self._images.put(new, self._encoder.embed_image(shown), columns)
+        self._images.delete(before - set(rows))
+        return missing
 
     def search(self, query: Query, k: int = 10) -> list[DocumentHit]:
         """The best ``k`` documents.

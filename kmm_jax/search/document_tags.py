@@ -202,7 +202,7 @@ def _no_picture(image: DocumentImage) -> Image.Image:
 
 
 def _catch_up(search: DocumentSearch) -> None:
-    search.catch_up(_no_picture)
+    search.catch_up(_no_picture, again=False)
 
 
 def _tags(

@@ -44,7 +44,7 @@ def test_documents_come_are_found_and_go(folder: Path, capsys: pytest.CaptureFix
     assert "4 documents, 4 new or changed, 1 images left out" in told.out
     assert "../secret.png leads out of" in told.err
     assert main(put) == 0
-    assert "4 documents, 0 new or changed, 0 images" in capsys.readouterr().out
+    assert "4 documents, 0 new or changed, 1 images" in capsys.readouterr().out
 
     assert main(["documents", "search", place, "초록 셔츠", "-k", "2"]) == 0
     first, _ = capsys.readouterr().out.splitlines()

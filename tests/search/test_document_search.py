@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import multiprocessing
@@ -9,13 +10,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from kmm_jax.errors import DataError, UserError
 from kmm_jax.search.document_search import DocumentSearch, Query
 from kmm_jax.search.document_store import DocumentStore
-from kmm_jax.search.documents import document, read_documents
+from kmm_jax.search.documents import DocumentImage, document, read_documents
 from kmm_jax.search.fusion import fused
 from tests.search.colors import COLORS, Colors
 
@@ -177,6 +179,45 @@ def test_an_image_that_cannot_be_had_leaves_its_document_found_by_text(
     caught = search.put([broken], picture)
     assert caught.left_out == ["5, missing.png: no such picture"]
     assert "5" in ids(search.search(Query(text="모자"), 9))
+
+
+def test_an_image_that_was_left_out_is_taken_up_when_it_can_be_had(
+    search: DocumentSearch,
+) -> None:
+    def nothing(image: DocumentImage) -> Any:
+        raise OSError("the disk is away")
+
+    new = doc("6", "노랑 우산", "파란")
+    assert len(search.put([new], nothing).left_out) == 1
+    assert "6/6파란" not in search._images.ids()
+    # In a process of its own, by a call that is about another document and has no pictures.
+    again = DocumentSearch(search.folder, Colors())
+    assert again.delete(["3"], nothing) == 1
+    caught = DocumentSearch(search.folder, Colors()).catch_up(picture)
+    assert (caught.documents, caught.left_out) == (0, [])
+    found = DocumentSearch(search.folder, Colors())
+    assert "6/6파란" in found._images.ids()
+    assert found.catch_up(nothing).left_out == []  # nothing is waited for any more
+
+
+def test_a_change_of_other_things_keeps_the_images_without_looking_at_them(
+    search: DocumentSearch,
+) -> None:
+    asked = []
+
+    def away(image: DocumentImage) -> Any:
+        asked.append(image.hash)
+        raise OSError("the disk is away")
+
+    before = {id: search._images.vector(id) for id in search._images.ids()}
+    changed = dataclasses.replace(DOCUMENTS[0], title="빨간 딴것", tags={"price": 7})
+    assert search.put([changed], away).left_out == []
+    assert asked == []
+    after = {id: search._images.vector(id) for id in search._images.ids()}
+    assert sorted(after) == sorted(before)
+    assert all(np.array_equal(before[id], after[id]) for id in before)
+    hits = search.search(Query(text="빨간", where={"price": 7}), 1)
+    assert ids(hits) == [DOCUMENTS[0].id]
 
 
 def _killed_in_between(folder: str) -> None:
