@@ -81,6 +81,10 @@ def _put(arguments: argparse.Namespace) -> int:
     if not arguments.file.is_file():
         raise UserError(f"{arguments.file} is no file")
     documents = _open(arguments)
+    # All of the file first: what is in the store and fits no column would stand in the way of all.
+    types = documents.tag_types()
+    for each in read_documents(arguments.file):
+        types.check(each)
     changed = 0
     reader = read_documents(arguments.file)
     purged: set[str] = set()

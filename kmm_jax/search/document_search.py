@@ -32,6 +32,7 @@ from kmm_jax.search.document_store import Change, DocumentStore
 from kmm_jax.search.document_view import DOCUMENT, DocumentHit, DocumentView, Query
 from kmm_jax.search.documents import Document, DocumentImage
 from kmm_jax.search.learned_fusion import FusionFile, LearnedFusion
+from kmm_jax.search.tag_types import TagTypes
 from kmm_jax.search.text_index import TextIndex
 from kmm_jax.text.styles import Style, style_of
 
@@ -161,9 +162,20 @@ class DocumentSearch:
         return self._encoder
 
     def put(self, documents: Sequence[Document], pictures: Pictures) -> Caught:
-        """Put documents in, in the place of those with their ids, and make them found."""
+        """Put documents in, in the place of those with their ids, and make them found.
+
+        Raises:
+            DataError: a tag has another type than in other documents; none was put in.
+        """
+        types = self.tag_types()
+        for each in documents:
+            types.check(each)
         self.store.put(documents)
         return self.catch_up(pictures)
+
+    def tag_types(self) -> TagTypes:
+        """Of the tags that are there; check with it what goes into the store before it does."""
+        return TagTypes(self._titles.column_types)
 
     def delete(self, ids: Sequence[str], pictures: Pictures) -> int:
         """Take documents out; says how many were there."""

@@ -122,9 +122,12 @@ def _image(values: Any, where: str) -> DocumentImage:
     hash = _text(values, "hash", where, least=1, most=_LONGEST_ID)
     if "/" in hash:
         raise DataError(f"{where}: a hash holds no '/', found {hash!r}")
+    path = _text(values, "path", where, least=1, most=4_096)
+    if "\0" in path:
+        raise DataError(f"{where}: a path holds no NUL, found {_shown(path)}")
     return DocumentImage(
         hash=hash,
-        path=_text(values, "path", where, least=1, most=4_096),
+        path=path,
         caption=normalize(_text(values, "caption", where, most=_LONGEST_TEXT, default="")),
     )
 
@@ -174,6 +177,8 @@ def _tags(values: Any, where: str) -> dict[str, Tag]:
         if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
             tags[name] = tuple(value)
         elif isinstance(value, str | int | float | bool):
+            if not isinstance(value, str) and not abs(value) < 2**63:  # so is NaN
+                raise DataError(f"{where}: tag {name!r} is no number of 64 bits: {_shown(value)}")
             tags[name] = value
         else:
             raise DataError(

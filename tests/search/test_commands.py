@@ -35,6 +35,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_file_with_a_tag_of_two_types_is_refused_whole(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = str(folder / "docs")
+    put = ["documents", "add", place, str(folder / "d.jsonl"), "--images", str(folder / "photos")]
+    row = {"id": "bad", "title": "모자", "tags": {"price": "1,000"}}
+    whole = (folder / "d.jsonl").read_text("utf-8")
+    (folder / "d.jsonl").write_text(f"{whole}\n{json.dumps(row)}", "utf-8")
+    assert main([*put, "--model", str(folder / "model")]) == 2
+    assert "document 'bad': tag 'price' is a text" in capsys.readouterr().err
+    (folder / "d.jsonl").write_text(whole, "utf-8")
+    assert main([*put, "--model", str(folder / "model")]) == 0
+    assert "4 documents, 4 new or changed" in capsys.readouterr().out
+
+
 def test_documents_come_are_found_and_go(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place, photos = str(folder / "docs"), str(folder / "photos")
     put = ["documents", "add", place, str(folder / "d.jsonl"), "--images", photos]

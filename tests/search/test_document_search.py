@@ -220,6 +220,20 @@ def test_a_change_of_other_things_keeps_the_images_without_looking_at_them(
     assert ids(hits) == [DOCUMENTS[0].id]
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["of what is there", "in one change"])
+def test_a_tag_of_another_type_is_refused_before_anything_is_put_in(
+    search: DocumentSearch, there: bool
+) -> None:
+    name = "price" if there else "made"
+    good, bad = (doc(id, "모자", tags={name: tag}) for id, tag in (("7", 1000), ("8", "1,000원")))
+    earlier = "in the documents that are there" if there else "in document '7'"
+    message = f"document '8': tag '{name}' is a text .'1,000원'., {earlier} it is a number"
+    with pytest.raises(DataError, match=message):
+        search.put([bad] if there else [good, bad], picture)
+    assert len(search.store) == 4 and search.catch_up(picture).documents == 0
+    assert search.put([good, doc("8", "모자", tags={name: 2.5})], picture).documents == 2
+
+
 def _killed_in_between(folder: str) -> None:
     found = DocumentSearch(folder, Colors())
     found.store.put([doc("9", "보라 우산", "파란")])
@@ -282,6 +296,9 @@ def test_rankings_are_fused_by_rank_or_by_score() -> None:
         ({"time": "gestern"}, "time is like 2026"),
         ({"tags": {"price": {"a": 1}}}, "tag 'price' is a text"),
         ({"tags": {"source": "x"}}, "a tag cannot be called 'source'"),
+        ({"tags": {"price": 10**30}}, "tag 'price' is no number of 64 bits"),
+        ({"tags": {"price": float("nan")}}, "tag 'price' is no number of 64 bits"),
+        ({"images": [{"hash": "a", "path": "x\0.png"}]}, "image 0: a path holds no NUL"),
         ({"images": [{"hash": "a/b", "path": "x"}]}, "image 0: a hash holds no '/'"),
         ({"images": "x.jpg"}, "images is a list"),
         ({"images": [{"hash": "a"}]}, "path is a text, found None"),
