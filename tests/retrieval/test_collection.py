@@ -80,16 +80,17 @@ def test_whatever_is_done_searches_find_what_brute_force_finds(empty: Collection
     assert empty.info()["metadata"] == {"이름": "상점"}
 
 
+def hashed(folder: Path) -> Collection:
+    """Without rows; its index of many will be approximate."""
+    settings = IndexSettings(layout="hashed", reorder=2000)
+    return Collection.create(folder / "c", model_hash="m", dim=DIM, settings=settings)
+
+
 def test_the_index_of_many_rows_is_searched_for_what_passes_a_filter(tmp_path: Path) -> None:
     """Above 20,000 rows to choose from, through the approximate index; below, each compared."""
     count = 45_000
     made = vectors(count)
-    found = Collection.create(
-        tmp_path / "c",
-        model_hash="m",
-        dim=DIM,
-        settings=IndexSettings(layout="hashed", reorder=2000),
-    )
+    found = hashed(tmp_path)
     found.put(ids(count), made, {"number": list(range(count))})
     (segment,) = found.info()["segments"]
     assert 0.9 < segment["recall@10"] <= 1.0
@@ -109,12 +110,7 @@ def test_a_deletion_does_not_make_each_search_go_through_all_rows(
 ) -> None:
     count = 45_000
     made = vectors(count)
-    found = Collection.create(
-        tmp_path / "c",
-        model_hash="m",
-        dim=DIM,
-        settings=IndexSettings(layout="hashed", reorder=2000),
-    )
+    found = hashed(tmp_path)
     found.put(ids(count), made)
     queries = vectors(20, 7)
     nearest = np.argsort(-(queries @ made.T), axis=1)[:, :12]
