@@ -82,7 +82,8 @@ def _put(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.file} is no file")
     documents = _open(arguments)
     # All of the file first: what is in the store and fits no column would stand in the way of all.
-    types = documents.tag_types()
+    pictures = PictureFolder(arguments.images)
+    types = documents.tag_types(pictures)
     for each in read_documents(arguments.file):
         types.check(each)
     changed = 0
@@ -92,7 +93,7 @@ def _put(arguments: argparse.Namespace) -> int:
         purged |= documents.store.purged(image.hash for each in some for image in each.images)
         changed += documents.store.put(some)
     with RowsBar("documents") as bar:
-        caught = documents.catch_up(PictureFolder(arguments.images), tell=bar)
+        caught = documents.catch_up(pictures, tell=bar)
     if purged:
         print(f"{len(purged):,} images were purged and are taken up no more", file=sys.stderr)
     for message in caught.left_out[:20]:

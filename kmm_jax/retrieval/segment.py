@@ -89,9 +89,8 @@ class Segment:
         k = min(k, left)
         if not k:
             return np.zeros((len(queries_QD), 0), np.int64), np.zeros((len(queries_QD), 0))
-        if left <= _COMPARED_BELOW:
-            return self._compared(queries_QD, k, self.rows(where) if allowed is None else allowed)
-        wanted = min(2 * k * count // left + k, k + count - left)
+        few = left <= _COMPARED_BELOW
+        wanted = count if few else min(2 * k * count // left + k, k + count - left)
         while wanted <= count // 2:
             rows, scores = self.index.nearest(queries_QD, wanted)
             passes = ~_among(rows, self.gone) if allowed is None else _among(rows, allowed)

@@ -32,18 +32,17 @@ from kmm_jax.search.document_store import Change, DocumentStore
 from kmm_jax.search.document_view import DOCUMENT, DocumentHit, DocumentView, Query
 from kmm_jax.search.documents import Document, DocumentImage
 from kmm_jax.search.learned_fusion import FusionFile, LearnedFusion
+from kmm_jax.search.left_out import LeftOut, Missing
 from kmm_jax.search.tag_types import TagTypes
 from kmm_jax.search.text_index import TextIndex
 from kmm_jax.text.styles import Style, style_of
 
-STORE, _CURRENT, _LEFT_OUT = "documents.sqlite", "current.json", "left_out.json"
+STORE, _CURRENT = "documents.sqlite", "current.json"
 _TITLE_STYLE = "title_style"
 _BATCH = 256  # documents that become current at a time
 
 Pictures = Callable[[DocumentImage], Image.Image]
 """The picture that a document's image names; DataError or OSError where it cannot be had."""
-
-_Missing = tuple[str, str]  # the id of a document with an image that could not be had, and why
 
 
 class Encoder(Protocol):
@@ -167,14 +166,18 @@ class DocumentSearch:
         Raises:
             DataError: a tag has another type than in other documents; none was put in.
         """
-        types = self.tag_types()
+        types = self.tag_types(pictures)
         for each in documents:
             types.check(each)
         self.store.put(documents)
         return self.catch_up(pictures)
 
-    def tag_types(self) -> TagTypes:
-        """Of the tags that are there; check with it what goes into the store before it does."""
+    def tag_types(self, pictures: Pictures) -> TagTypes:
+        """Of the tags that are there; check with it what goes into the store before it does.
+
+        What an earlier change that was cut short left undone is caught up with first.
+        """
+        self.catch_up(pictures, again=False)
         return TagTypes(self._titles.column_types)
 
     def delete(self, ids: Sequence[str], pictures: Pictures) -> int:
@@ -202,7 +205,8 @@ class DocumentSearch:
         number, whole = self._current()
         total = self.store.count_after(number)
         count, left_out = 0, []
-        waiting, applied = self._waiting(), set[str]()
+        waiting = LeftOut(self.folder)
+        before = set(waiting.ids)
         for changes in self.store.after(number, most=_BATCH):
             number = changes[-1].number
             # The indexes have the texts and images of these already, but their tags.
@@ -212,8 +216,9 @@ class DocumentSearch:
             if rest:
                 missing = self._apply(rest, pictures)
                 left_out += [message for _, message in missing]
-                applied |= {each.id for each in rest}
-                waiting = self._wait(waiting, {each.id for each in rest}, missing)
+                applied = [each.id for each in rest]
+                waiting.note(applied, missing)
+                before.difference_update(applied)
             # Written last: what was applied and not noted is applied again, to no effect.
             write_json(self.folder / _CURRENT, {"number": number, "whole": whole})
             count += len(changes)
@@ -222,28 +227,17 @@ class DocumentSearch:
         if number != whole:
             write_json(self.folder / _CURRENT, {"number": number, "whole": number})
         if again:
-            left_out += self._try_again(waiting - applied, waiting, pictures)
+            left_out += self._try_again(before, waiting, pictures)
         return Caught(documents=count, left_out=left_out)
 
-    def _waiting(self) -> set[str]:
-        """The documents of which images were left out."""
-        return set((read_json(self.folder / _LEFT_OUT) or {}).get("documents", ()))
-
-    def _wait(self, waiting: set[str], done: set[str], missing: Sequence[_Missing]) -> set[str]:
-        """The same after ``done`` were applied with these images missing; written down."""
-        now = waiting - done | {id for id, _ in missing}
-        if now != waiting:
-            write_json(self.folder / _LEFT_OUT, {"documents": sorted(now)})
-        return now
-
-    def _try_again(self, ids: set[str], waiting: set[str], pictures: Pictures) -> list[str]:
+    def _try_again(self, ids: set[str], waiting: LeftOut, pictures: Pictures) -> list[str]:
         """Look for the images of ``ids`` that were left out; those that still cannot be had."""
         ordered, left_out = sorted(ids), []
         for start in range(0, len(ordered), _BATCH):
             some = ordered[start : start + _BATCH]
             missing = self._apply_images(some, list(self.store.get(some).values()), pictures)
             left_out += [message for _, message in missing]
-            waiting = self._wait(waiting, set(some), missing)
+            waiting.note(some, missing)
         return left_out
 
     def _current(self) -> tuple[int, int]:
@@ -275,7 +269,7 @@ class DocumentSearch:
             vectors = np.stack([collection.vector(id) for id in rows])
             collection.put(list(rows), vectors, _columns(list(rows.values())))
 
-    def _apply(self, changes: Sequence[Change], pictures: Pictures) -> list[_Missing]:
+    def _apply(self, changes: Sequence[Change], pictures: Pictures) -> list[Missing]:
         there = [each.document for each in changes if each.document is not None]
         gone = [each.id for each in changes if each.document is None]
         self._words.change([(each.id, words_of(each)) for each in there], gone)
@@ -292,7 +286,7 @@ class DocumentSearch:
 
     def _apply_images(
         self, changed: Sequence[str], documents: Sequence[Document], pictures: Pictures
-    ) -> list[_Missing]:
+    ) -> list[Missing]:
         before = (
             set(self._images.ids(where={DOCUMENT: list(changed)})) if len(self._images) else set()
         )

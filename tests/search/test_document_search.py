@@ -257,6 +257,15 @@ def test_what_a_kill_left_undone_is_caught_up(search: DocumentSearch) -> None:
     assert "9/9파란" in again._images.ids()
 
 
+def test_types_of_what_a_kill_left_undone_count_too(search: DocumentSearch) -> None:
+    search.store.put([doc("9", "우산", tags={"made": 2026})])  # and killed
+    with pytest.raises(
+        DataError, match=r"tag 'made' is a text .'올해'., in the documents that are"
+    ):
+        search.put([doc("10", "모자", tags={"made": "올해"})], picture)
+    assert search.catch_up(picture).documents == 0 and len(search.store) == 5
+
+
 def test_a_store_tells_what_changed_since(tmp_path: Path) -> None:
     store = DocumentStore(tmp_path / "d.sqlite")
     store.put(DOCUMENTS)

@@ -1,6 +1,8 @@
 // A query as the page's address, so that a link repeats it and the browser's arrows go through them.
 // A person's own picture, and the part of it that counts, stay out: links are passed on.
 
+import { asked } from "/page/terms.js";
+
 const list = (value) => (Array.isArray(value) ? value : []);
 const number = (value) => typeof value === "number" && Number.isFinite(value);
 const text = (value) => (typeof value === "string" ? value : "");
@@ -14,7 +16,7 @@ export function write({ text, picture, like, where, weight, terms, box, locate }
   const found = new URLSearchParams();
   if (text) found.set("q", text);
   if (like) found.set("like", like.id);
-  if (terms.length) found.set("terms", JSON.stringify(terms.map((each) => (each.like ? { like: each.like, weight: each.weight } : { text: each.text, weight: each.weight }))));
+  if (terms.length) found.set("terms", JSON.stringify(terms.map(asked)));
   if (Object.keys(where).length) found.set("where", JSON.stringify(where));
   if (weight !== blank.weight) found.set("weight", weight);
   if (!picture && locate) found.set("locate", locate);
